@@ -1,0 +1,116 @@
+"""What the gateway needs from the floors above it. Relay meets both of its sides here."""
+
+from typing import Protocol
+
+import msgspec
+
+from spillway.core.ids import EndpointUrl, KeyId, ModelName, PoolName, RequestId, TenantId, VersionName
+from spillway.core.outcome import Outcome
+from spillway.core.priority import Priority
+from spillway.core.usage import Price, UsageRecord
+from spillway.net.ports import Receiver, Ticket
+from spillway.traffic.events import Fault
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who calls: what a key stands for. `models` None means all."""
+
+    key: KeyId
+    tenant: TenantId
+    models: frozenset[ModelName] | None
+    highest_priority: Priority
+
+
+class Keyring(Protocol):
+    """Keys in memory. A look-up never waits."""
+
+    def find(self, secret: bytes) -> Principal | None: ...
+
+
+class Served(msgspec.Struct, frozen=True, gc=False):
+    """What the response headers tell the client about how it was served."""
+
+    request: RequestId
+    pool: PoolName | None = None
+    version: VersionName | None = None
+    attempts: int = 0
+    spill: str | None = None
+    overhead_ms: float = 0.0
+
+
+class ClientPort(Protocol):
+    """The client's side of a relay, in the dialect that the client speaks."""
+
+    def reply(self, status: int, content_type: bytes, body: bytes, served: Served) -> None:
+        """A complete answer of the upstream."""
+        ...
+
+    def open(self, status: int, content_type: bytes, served: Served) -> None:
+        """Begin to stream."""
+        ...
+
+    def send(self, data: bytes, pieces: list[bytes]) -> None:
+        """As `Receiver.response_body`: `data` is used when the client takes it as framed, else `pieces`."""
+        ...
+
+    def close(self) -> None:
+        """The stream is complete."""
+        ...
+
+    def cut(self, outcome: Outcome, message: str) -> None:
+        """The stream cannot be completed: say so in band, then end it visibly."""
+        ...
+
+    def refuse(
+        self,
+        outcome: Outcome,
+        message: str,
+        served: Served,
+        retry_after_s: float | None = None,
+        code: str | None = None,
+    ) -> None:
+        """No answer: an error instead."""
+        ...
+
+
+class PoolBinding(msgspec.Struct, frozen=True):
+    """What the gateway must know of a pool to send to it and to account for it."""
+
+    name: PoolName
+    upstream_model: str  # the name that the engine or provider knows
+    version: VersionName
+    price: Price
+
+
+class Backends(Protocol):
+    """Sends requests to endpoints. `path` is one of the OpenAI paths, e.g. b"/v1/chat/completions"."""
+
+    def binding(self, pool: PoolName) -> PoolBinding: ...
+
+    def send(
+        self, pool: PoolName, endpoint: EndpointUrl, path: bytes, extra_headers: bytes, body: bytes, receiver: Receiver
+    ) -> Ticket:
+        """`extra_headers`: whole header lines (x-request-id, traceparent), each ended by CRLF."""
+        ...
+
+
+class UsageSink(Protocol):
+    """Where usage records go. `put` never waits and never fails; while `full`, no request may be admitted."""
+
+    full: bool
+
+    def put(self, record: UsageRecord) -> None: ...
+
+
+class Observer(Protocol):
+    """Told what happened, for metrics, logs and traces. Never decides anything."""
+
+    def ended(self, record: UsageRecord, overhead_s: float) -> None: ...
+
+    def spilled(self, model: ModelName, origin: PoolName, target: PoolName, reason: str) -> None: ...
+
+    def attempt_failed(
+        self, request: RequestId, pool: PoolName, endpoint: EndpointUrl, fault: Fault, detail: str
+    ) -> None: ...
+
+    def breaker_changed(self, pool: PoolName, endpoint: EndpointUrl, state: str) -> None: ...

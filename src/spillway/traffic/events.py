@@ -1,0 +1,103 @@
+"""What can happen to the brain. The driver makes these; the journal stores them; replaying them gives the same effects.
+
+Times are the driver's monotonic seconds, given to `handle` beside the event.
+"""
+
+import enum
+
+import msgspec
+
+from spillway.core.clock import Seconds
+from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, TenantId
+from spillway.core.outcome import Outcome
+from spillway.core.priority import Priority
+from spillway.traffic.fleet import Fleet
+
+
+class Fault(enum.StrEnum):
+    """How an attempt failed while nothing had been sent to the client."""
+
+    OVERLOADED = "overloaded"  # 429 or 503: load, not a defect
+    CONNECT = "connect"  # no connection could be made
+    RESET = "reset"  # the connection was lost
+    TIMEOUT = "timeout"  # no first content in time
+    SERVER_ERROR = "server_error"  # another 5xx
+    MALFORMED = "malformed"  # what came was not HTTP, or not what the API promises
+
+    @property
+    def is_load(self) -> bool:
+        """Load moves traffic; only the other kinds count against an endpoint's health."""
+        return self is Fault.OVERLOADED
+
+
+class Configured(msgspec.Struct, frozen=True, tag=True):
+    """A (new) configuration. What runs keeps running; limits may shrink below what is in flight."""
+
+    fleet: Fleet
+
+
+class Arrived(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A request was identified and resolved, and asks to be admitted."""
+
+    request: RequestId
+    model: ModelName
+    tenant: TenantId
+    priority: Priority
+    input_tokens: int = 0  # estimate
+    output_tokens: int = 0  # estimate
+    body_bytes: int = 0  # held in memory while it waits
+    session: str = ""  # what keeps a conversation together; empty: nothing known
+
+
+class FirstToken(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The first content of the running attempt came; from here on it can't be retried."""
+
+    request: RequestId
+
+
+class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The running attempt failed and nothing has been sent to the client. The brain says what now."""
+
+    request: RequestId
+    fault: Fault
+    retry_after_s: Seconds | None = None  # what the upstream asked for
+
+
+class Ended(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The request is over at the gateway: its slot, or its place in the waiting room, is free.
+
+    CUT counts as a fault of its endpoint, CLIENT_LEFT as nothing, the rest as a success of the endpoint.
+    """
+
+    request: RequestId
+    outcome: Outcome
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Woke(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A time asked for with `WakeAt` has come."""
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A health probe of an endpoint returned."""
+
+    endpoint: EndpointUrl
+    healthy: bool
+
+
+class LimitSet(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An operator (or a drill) overrides a pool's limit; None gives it back to the configuration."""
+
+    pool: PoolName
+    limit: int | None
+
+
+class DrainSet(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An operator takes an endpoint out of use, or gives it back. What runs there ends by itself."""
+
+    endpoint: EndpointUrl
+    draining: bool
+
+
+Event = Configured | Arrived | FirstToken | AttemptFailed | Ended | Woke | Probed | LimitSet | DrainSet
