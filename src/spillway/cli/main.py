@@ -1,0 +1,44 @@
+"""`spillway VERB`: exit status 0 fine, 1 a check failed, 2 usage or configuration."""
+
+import argparse
+import importlib
+import sys
+from typing import Protocol, cast
+
+from spillway import __version__
+from spillway.cli.verbs import VERBS
+from spillway.core.errors import ConfigError, SpillwayError, UsageError
+
+
+class VerbModule(Protocol):
+    """What each verb's module offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+def main(words: list[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else words
+    verb = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(prog="spillway", description="One gateway, many clusters, no request lost.")
+    parser.add_argument("--version", action="version", version=f"spillway {__version__}")
+    choices = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (module_name, summary) in VERBS.items():
+        subparser = choices.add_parser(name, help=summary, description=summary)
+        if name == verb:
+            _load(module_name).add_arguments(subparser)
+    arguments = parser.parse_args(words)
+    try:
+        return _load(VERBS[arguments.verb][0]).run(arguments)
+    except (UsageError, ConfigError) as error:
+        print(f"spillway {arguments.verb}: {error}", file=sys.stderr)
+        return 2
+    except SpillwayError as error:
+        print(f"spillway {arguments.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _load(module_name: str) -> VerbModule:
+    return cast("VerbModule", cast("object", importlib.import_module(module_name)))
