@@ -11,11 +11,13 @@ removes the bytes of one whole JSON value, so what it leaves has the same keys a
 
 import enum
 import re
+from math import ceil
 from typing import Annotated
 
 import msgspec
 
 from spillway.core.errors import BadRequestError
+from spillway.wire.tokens import FIRST_TOKENS_PER_BYTE
 
 MAX_MODEL_CHARS = 256
 MAX_NAME_CHARS = 1024
@@ -26,6 +28,7 @@ MAX_FIELDS = 256
 """Of one object whose keys are looked at."""
 MAX_REST_BYTES = 256 * 1024
 """Of a body without `messages`, `tools` and the other fields that are skipped."""
+USUAL_OUTPUT_TOKENS = 256
 
 _CUT_FROM_BYTES = 1024
 _CUT_TRIES = 8
@@ -60,6 +63,24 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     input_bytes: int
     model_span: Span
     stream_options_span: Span | None
+
+    @property
+    def session(self) -> str:
+        """What keeps a conversation together, as far as the body says; empty where it does not."""
+        return self.prompt_cache_key or self.user or ""
+
+    @property
+    def input_tokens_estimate(self) -> int:
+        """Before anything is learned of the model; `tokens.TokenRatio` learns."""
+        return ceil(self.input_bytes * FIRST_TOKENS_PER_BYTE)
+
+    @property
+    def output_tokens_estimate(self) -> int:
+        """Of all choices: what is usual, capped by what the client allows. Embeddings have no output."""
+        if self.kind is Kind.EMBEDDINGS:
+            return 0
+        usual = USUAL_OUTPUT_TOKENS
+        return self.choices * (usual if self.max_tokens is None else min(usual, self.max_tokens))
 
 
 class _StreamOptions(msgspec.Struct, gc=False):

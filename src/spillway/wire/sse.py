@@ -1,0 +1,161 @@
+"""Server-sent events: splitting a stream into events, and what a chunk of a completion carries.
+
+A line ends with LF, CRLF or CR, an event with an empty line; lines that begin with a colon are comments.
+"""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from spillway.core.errors import SpillwayError
+
+DONE_DATA = b"[DONE]"
+DONE = b"data: [DONE]\n\n"
+CONTENT_TYPE = b"text/event-stream"
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_EMPTY = frozenset((b"", b"null", b'""', b"[]", b"{}"))
+
+
+class EventTooLargeError(SpillwayError):
+    """An event is longer than its reader takes."""
+
+
+def error_event(body: bytes) -> bytes:
+    """An error in band: `body` is an error body on one line. The stream ends after it, without [DONE]."""
+    return b"data: %b\n\n" % body
+
+
+def end_of_last_event(text: bytes) -> int:
+    """The offset behind the last complete event; 0 where none is complete."""
+    if b"\r" not in text:
+        at = text.rfind(b"\n\n")
+        return at + 2 if at >= 0 else 0
+    end = 0
+    for found in _EVENT_END.finditer(text):
+        end = found.end()
+    return end
+
+
+def raw_events(text: bytes) -> Iterator[bytes]:
+    """The events of `text` with their ends, so that joining them gives `text`; the last may be incomplete."""
+    start = 0
+    for found in _EVENT_END.finditer(text):
+        yield text[start : found.end()]
+        start = found.end()
+    if start < len(text):
+        yield text[start:]
+
+
+def events(text: bytes) -> Iterator[bytes]:
+    """The data of each event in `text` that has any; an incomplete last event counts as complete."""
+    for event in raw_events(text):
+        data = data_of(event)
+        if data:
+            yield data
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of one event: its `data` lines joined by LF; empty where it has none."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event.endswith(b"\n\n"):
+        return event[6:-2]  # as nearly all are
+    lines = _LINE_END.split(event)
+    return b"\n".join([_value(line) for line in lines if line.startswith(b"data:") or line == b"data"])
+
+
+def _value(line: bytes) -> bytes:
+    value = line[5:]
+    return value[1:] if value.startswith(b" ") else value
+
+
+class EventSplitter:
+    """Gives the data of each event of a stream that comes in arbitrary pieces. Holds at most `max_event_bytes`."""
+
+    __slots__ = ("_held", "_max_event_bytes", "_searched")
+
+    def __init__(self, *, max_event_bytes: int = 1 << 20) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._held = bytearray()
+        self._searched = 0
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of the events that are complete now. Raises EventTooLargeError; nothing may be fed after that."""
+        held = self._held
+        held += piece
+        found: list[bytes] = []
+        start = 0
+        # a line end at the end of what was searched may be the first half of an empty line
+        for end in _EVENT_END.finditer(held, self._searched):
+            data = data_of(bytes(held[start : end.end()]))
+            if data:
+                found.append(data)
+            start = end.end()
+        del held[:start]
+        if len(held) > self._max_event_bytes:
+            raise EventTooLargeError(f"An event exceeds {self._max_event_bytes} bytes")
+        self._searched = max(0, len(held) - 3)
+        return found
+
+    def end(self) -> list[bytes]:
+        """The stream is over: the data of a last event without an end, if there is one."""
+        data = data_of(bytes(self._held))
+        self._held.clear()
+        self._searched = 0
+        return [data] if data else []
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: msgspec.Raw = msgspec.Raw()
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+    reasoning: msgspec.Raw = msgspec.Raw()
+    reasoning_content: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    text: msgspec.Raw = msgspec.Raw()
+    finish_reason: msgspec.Raw = msgspec.Raw()
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: dict[str, msgspec.Raw] | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_DELTA_FIELDS = _Delta.__struct_fields__
+
+
+def has_content(event: bytes) -> bool:
+    """Whether a chunk (an event or its data) carries output: text, a tool call, reasoning, a refusal, or a finish reason.
+
+    A chunk that cannot be read carries none, and neither does [DONE].
+    """
+    chunk = _chunk(event)
+    return chunk is not None and any(_speaks(choice) for choice in chunk.choices or ())
+
+
+def is_usage_only(event: bytes) -> bool:
+    """Whether a chunk (an event or its data) is the extra one that `stream_options.include_usage` brings."""
+    chunk = _chunk(event)
+    return chunk is not None and chunk.usage is not None and not chunk.choices
+
+
+def _speaks(choice: _Choice) -> bool:
+    if bytes(choice.text) not in _EMPTY or bytes(choice.finish_reason) not in _EMPTY:
+        return True
+    delta = choice.delta
+    return delta is not None and any(bytes(getattr(delta, field)) not in _EMPTY for field in _DELTA_FIELDS)
+
+
+def _chunk(event: bytes) -> _Chunk | None:
+    data = event if event.startswith(b"{") else data_of(event)
+    try:
+        return _decode_chunk(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
