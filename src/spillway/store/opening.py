@@ -1,0 +1,41 @@
+"""Makes the stores that a URL names."""
+
+from pathlib import Path
+from types import TracebackType
+
+from spillway.core.errors import ConfigError
+from spillway.store.database import Database
+from spillway.store.settings import Settings
+from spillway.store.sqlite_keys import SqliteKeys
+from spillway.store.sqlite_usage import SqliteUsage
+
+
+def sqlite_path(url: str, home: Path) -> Path:
+    """`sqlite:PATH`, `sqlite:///ABSOLUTE`; a relative path lies in `home`. Anything else is ConfigError."""
+    scheme, _, rest = url.partition(":")
+    path = rest.removeprefix("//")
+    if scheme != "sqlite" or not path:
+        raise ConfigError(f"store.url: {scheme}: is not a store that is known here; use sqlite:FILE")
+    return home / path
+
+
+class Stores:
+    """`async with Stores(settings, home) as stores:` opens the database and closes it."""
+
+    def __init__(self, settings: Settings, home: Path) -> None:
+        self.database = Database(sqlite_path(settings.url, home), busy_timeout_s=settings.busy_timeout_s)
+        self.keys = SqliteKeys(self.database)
+        self.usage = SqliteUsage(self.database)
+
+    async def __aenter__(self) -> "Stores":
+        try:
+            await self.database.start()
+        except BaseException:
+            await self.database.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.database.close()

@@ -1,0 +1,83 @@
+"""What the stores take and give. Times are Unix seconds."""
+
+import enum
+
+import msgspec
+
+from spillway.core.clock import Seconds
+from spillway.core.ids import KeyId, ModelName, PoolName, TenantId
+from spillway.core.priority import Priority
+
+NO_POOL = PoolName("")
+"""The pool of a roll-up of requests that no pool served."""
+
+MAX_PAGE_ROWS = 1000
+
+
+class KeyRow(msgspec.Struct, frozen=True):
+    """A key as it is kept: never its secret, only a keyed digest of it and its last four characters."""
+
+    id: KeyId
+    digest: bytes
+    tenant: TenantId
+    name: str
+    models: frozenset[ModelName] | None  # None: all
+    highest_priority: Priority
+    created_at_s: Seconds
+    expires_at_s: Seconds | None
+    revoked_at_s: Seconds | None
+    last4: str
+
+    def is_live(self, now_s: Seconds) -> bool:
+        return self.revoked_at_s is None and (self.expires_at_s is None or now_s < self.expires_at_s)
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """Differs whenever keys may have changed: by any process, or because the database file is another one."""
+
+    opened: int
+    changes: int
+
+
+class HourRow(msgspec.Struct, frozen=True):
+    """What one tenant used of one model on one pool in one hour. `model` and `pool` are None in a roll-up per tenant."""
+
+    hour_s: int  # Unix time of the hour's begin
+    tenant: TenantId
+    model: ModelName | None
+    pool: PoolName | None
+    requests: int
+    ok: int
+    spilled: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+
+class Grain(enum.StrEnum):
+    TENANT = "tenant"  # one row per hour and tenant
+    POOL = "pool"  # one row per hour, tenant, model and pool
+
+
+class HourQuery(msgspec.Struct, frozen=True):
+    """Hours that begin in [from_s, until_s), oldest first. `cursor` is a page's `next`; `limit` is cut to MAX_PAGE_ROWS."""
+
+    from_s: Seconds
+    until_s: Seconds
+    grain: Grain = Grain.TENANT
+    tenant: TenantId | None = None
+    cursor: str | None = None
+    limit: int = 200
+
+
+class HourPage(msgspec.Struct, frozen=True):
+    rows: tuple[HourRow, ...]
+    next: str | None  # None: no more rows
+
+
+class Ingested(msgspec.Struct, frozen=True):
+    """How many records were counted, and how many had been counted before."""
+
+    fresh: int
+    known: int

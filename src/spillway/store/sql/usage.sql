@@ -1,0 +1,65 @@
+-- name: add
+INSERT INTO usage (
+    request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (request) DO NOTHING;
+
+-- name: add_to_hour
+INSERT INTO usage_hour (
+    hour_s, tenant, model, pool, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (hour_s, tenant, model, pool) DO UPDATE SET
+    requests = requests + excluded.requests,
+    ok = ok + excluded.ok,
+    spilled = spilled + excluded.spilled,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    cached_tokens = cached_tokens + excluded.cached_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens,
+    cost_nano_usd = cost_nano_usd + excluded.cost_nano_usd;
+
+-- name: record
+SELECT
+    request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd
+FROM usage WHERE request = :request;
+
+-- name: hours_by_pool
+SELECT
+    hour_s, tenant, model, pool, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd
+FROM usage_hour
+WHERE hour_s >= :from_s AND hour_s < :until_s
+    AND (hour_s, tenant, model, pool) > (:after_hour_s, :after_tenant, :after_model, :after_pool)
+ORDER BY hour_s, tenant, model, pool LIMIT :limit;
+
+-- name: hours_by_pool_of_tenant
+SELECT
+    hour_s, tenant, model, pool, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd
+FROM usage_hour
+WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s
+    AND (hour_s, model, pool) > (:after_hour_s, :after_model, :after_pool)
+ORDER BY hour_s, model, pool LIMIT :limit;
+
+-- name: hours_by_tenant
+SELECT
+    hour_s, tenant, '', '', sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
+    sum(completion_tokens), sum(cost_nano_usd)
+FROM usage_hour
+WHERE hour_s >= :from_s AND hour_s < :until_s AND (hour_s, tenant) > (:after_hour_s, :after_tenant)
+GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
+
+-- name: hours_by_tenant_of_tenant
+SELECT
+    hour_s, tenant, '', '', sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
+    sum(completion_tokens), sum(cost_nano_usd)
+FROM usage_hour
+WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s AND hour_s > :after_hour_s
+GROUP BY hour_s ORDER BY hour_s LIMIT :limit;
+
+-- name: forget_records
+DELETE FROM usage WHERE request IN (SELECT request FROM usage WHERE finished_at_s < :before_s ORDER BY finished_at_s LIMIT :limit);
+
+-- name: forget_hours
+DELETE FROM usage_hour WHERE (hour_s, tenant, model, pool) IN (
+    SELECT hour_s, tenant, model, pool FROM usage_hour WHERE hour_s < :before_s ORDER BY hour_s LIMIT :limit
+);
