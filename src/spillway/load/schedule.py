@@ -6,7 +6,7 @@ throughput): a request is due when a stream is free. A sweep is several runs of 
 
 import enum
 from collections.abc import Iterator, Sequence
-from itertools import count, islice, takewhile
+from itertools import count
 
 import numpy as np
 
@@ -48,9 +48,3 @@ def gamma_arrivals(rate_rps: float, burstiness: float, rng: np.random.Generator)
 def replay_arrivals(records: Sequence[TraceRecord], speed: float) -> Iterator[Seconds]:
     """The trace's offsets, `speed` times as fast."""
     return (record.offset_s / speed for record in records)
-
-
-def bounded(arrivals: Iterator[Seconds], duration_s: Seconds | None, max_requests: int | None) -> Iterator[Seconds]:
-    """Those before `duration_s`, at most `max_requests` of them; None: no such bound."""
-    within = arrivals if duration_s is None else takewhile(lambda at_s: at_s < duration_s, arrivals)
-    return islice(within, max_requests)
