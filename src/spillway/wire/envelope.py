@@ -116,8 +116,9 @@ class _Body(msgspec.Struct, gc=False):
 
 
 _SKIPPED = tuple((name, f'"{name}"'.encode()) for name, kind in _Body.__annotations__.items() if kind is msgspec.Raw)
-_ROUTING = frozenset(_Body.__annotations__)
-_KNOWN = _ROUTING | {
+ROUTING = frozenset(_Body.__annotations__)
+"""Fields that something is decided by, or that are skipped: their names must be in lower case."""
+_KNOWN = ROUTING | {
     "temperature", "top_p", "top_k", "min_p", "stop", "seed", "frequency_penalty", "presence_penalty",
     "repetition_penalty", "logprobs", "top_logprobs", "tool_choice", "parallel_tool_calls", "reasoning_effort",
     "verbosity", "metadata", "store", "echo", "suffix", "best_of", "encoding_format", "dimensions", "modalities",
@@ -250,7 +251,7 @@ def _spans(rest: bytes, fields: dict[str, msgspec.Raw]) -> tuple[Span, Span | No
             return _regular_spans(fields, 1)
         if b"{%b}" % b", ".join([b'"%b": %b' % (name.encode(), value) for name, value in fields.items()]) == rest:
             return _regular_spans(fields, 2)  # as Python's json writes
-    spans = _walk(rest, fields, _ROUTING)
+    spans = _walk(rest, fields, ROUTING)
     return spans["model"], spans.get("stream_options")
 
 
