@@ -67,6 +67,7 @@ class ClientPort(Protocol):
         message: str,
         served: Served,
         retry_after_s: float | None = None,
+        param: str | None = None,
         code: str | None = None,
     ) -> None:
         """No answer: an error instead."""
@@ -90,7 +91,8 @@ class Backends(Protocol):
     def send(
         self, pool: PoolName, endpoint: EndpointUrl, path: bytes, extra_headers: bytes, body: bytes, receiver: Receiver
     ) -> Ticket:
-        """`extra_headers`: whole header lines (x-request-id, traceparent), each ended by CRLF."""
+        """`extra_headers`: whole header lines (x-request-id, traceparent), each ended by CRLF. The receiver is never
+        called before this returns."""
         ...
 
 
@@ -106,6 +108,10 @@ class Observer(Protocol):
     """Told what happened, for metrics, logs and traces. Never decides anything."""
 
     def ended(self, record: UsageRecord, overhead_s: float) -> None: ...
+
+    def refused(self, outcome: Outcome) -> None:
+        """An answer that leaves no record: nobody is known to have asked."""
+        ...
 
     def spilled(self, model: ModelName, origin: PoolName, target: PoolName, reason: str) -> None: ...
 

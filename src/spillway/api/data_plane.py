@@ -1,0 +1,126 @@
+"""The public port: hot paths go straight to the pipeline, every other path to the ASGI app. Hot path.
+
+One pass over the headers picks out what matters here; nothing a client sends is passed on but the request id, the trace
+context and the body. Inbound x-spillway-* headers are therefore never seen by an upstream.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from spillway.api.errors import error_answer
+from spillway.api.openai_client import OpenAIClient
+from spillway.core.ids import RequestId, RequestIds
+from spillway.core.outcome import Outcome
+from spillway.core.rng import Rng
+from spillway.gateway.pipeline import Ask, Pipeline
+from spillway.gateway.ports import Observer, Served
+from spillway.net.ports import Exchange, Rejection, Route
+from spillway.wire.envelope import Kind
+
+HOT_PATHS: dict[bytes, Kind] = {
+    b"/v1/chat/completions": Kind.CHAT,
+    b"/v1/completions": Kind.COMPLETIONS,
+    b"/v1/embeddings": Kind.EMBEDDINGS,
+}
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+_SESSION_HEADERS = frozenset((b"x-session-id", b"session-id"))
+_REJECTIONS = {
+    Rejection.MALFORMED: Outcome.INVALID_REQUEST,
+    Rejection.HEAD_TOO_LARGE: Outcome.TOO_LARGE,
+    Rejection.BODY_TOO_LARGE: Outcome.TOO_LARGE,
+    Rejection.TOO_SLOW: Outcome.CLIENT_TIMEOUT,
+    Rejection.DRAINING: Outcome.UNAVAILABLE,
+}
+_JSON = b"content-type: application/json\r\n"
+
+
+class Tracing(Protocol):
+    """Continues or starts a trace. Returns the header lines for the upstream, b"" where nothing is traced."""
+
+    def begin(self, request: RequestId, traceparent: bytes) -> bytes: ...
+
+
+class DataPlane:
+    """`net.ports.Service` of the public port."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        other: Route,
+        ids: RequestIds,
+        rng: Rng,
+        tracing: Tracing,
+        observer: Observer,
+        *,
+        max_body_bytes: int,
+        expose_pools: bool,
+    ) -> None:
+        self._pipeline = pipeline
+        self._ids = ids
+        self._rng = rng
+        self._tracing = tracing
+        self._observer = observer
+        self._expose_pools = expose_pools
+        self._other = other
+        self._hot = {
+            path: Route(self._taker(path, kind), max_body_bytes=max_body_bytes) for path, kind in HOT_PATHS.items()
+        }
+        self._wrong_method = Route(self._refuse_method, max_body_bytes=max_body_bytes)
+
+    def route(self, method: bytes, path: bytes) -> Route:
+        hot = self._hot.get(path)
+        if hot is None:
+            return self._other
+        return hot if method == b"POST" else self._wrong_method
+
+    def rejection(self, reason: Rejection) -> tuple[int, bytes, bytes]:
+        outcome = _REJECTIONS[reason]
+        self._observer.refused(outcome)
+        status, body = error_answer(outcome)
+        if reason is Rejection.HEAD_TOO_LARGE:
+            status = 431
+        return status, _JSON, body
+
+    def _taker(self, path: bytes, kind: Kind) -> Callable[[Exchange], None]:
+        def take(exchange: Exchange) -> None:
+            self._take(exchange, path, kind)
+
+        return take
+
+    def _take(self, exchange: Exchange, path: bytes, kind: Kind) -> None:
+        secret = client_id = traceparent = b""
+        session = ""
+        encoded = False
+        for name, value in exchange.headers:
+            if name == b"authorization":
+                secret = value[7:].strip() if value[:7].lower() == b"bearer " else b""
+            elif name in (b"x-api-key", b"api-key"):
+                secret = secret or value
+            elif name == b"x-request-id":
+                client_id = value
+            elif name == b"traceparent":
+                traceparent = value
+            elif name in _SESSION_HEADERS:
+                session = value.decode("latin-1")[:256]
+            elif name == b"content-encoding":
+                encoded = value.lower() != b"identity"
+        request = self._ids.next()
+        client = OpenAIClient(exchange, self._rng, expose_pools=self._expose_pools)
+        if encoded:
+            self._observer.refused(Outcome.UNSUPPORTED_ENCODING)
+            client.refuse(Outcome.UNSUPPORTED_ENCODING, "", Served(request))
+            return
+        extra = b"x-request-id: %b\r\n" % request.encode()
+        if client_id and _REQUEST_ID.match(client_id):
+            extra += b"x-client-request-id: %b\r\n" % client_id
+        extra += self._tracing.begin(request, traceparent if _TRACEPARENT.match(traceparent) else b"")
+        call = self._pipeline.take(Ask(request, kind, path, secret, exchange.body, extra, session), client)
+        if call is not None:
+            exchange.listener = call
+
+    def _refuse_method(self, exchange: Exchange) -> None:
+        self._observer.refused(Outcome.METHOD_NOT_ALLOWED)
+        status, body = error_answer(Outcome.METHOD_NOT_ALLOWED)
+        exchange.respond(status, _JSON + b"allow: POST\r\n", body)

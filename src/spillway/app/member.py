@@ -1,0 +1,88 @@
+"""One worker as its parent sees it: a process, a channel, and what it told last."""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+
+from spillway.app.channel import Channel
+from spillway.app.messages import FromWorker, SegmentClosed, Serving, Told, ToWorker
+from spillway.core.clock import Seconds
+
+
+class Member:
+    """Starts one worker process on an inherited listening socket and follows it until it ends."""
+
+    def __init__(
+        self,
+        name: str,
+        listener: socket.socket,
+        told: Callable[["Member", Told], None],
+        closed_segment: Callable[[str], None],
+        log: logging.Logger,
+    ) -> None:
+        self.name = name  # unique over the parent's life: successors have names of their own
+        self.serving = asyncio.Event()
+        self.latest: Told | None = None
+        self._listener = listener
+        self._told = told
+        self._closed_segment = closed_segment
+        self._log = log
+        self._channel: Channel[FromWorker] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    async def start(self, first: Iterable[ToWorker]) -> None:
+        """`first`: what the worker is told before anything else; `Begin` leads."""
+        ours, theirs = socket.socketpair()
+        theirs.set_inheritable(True)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "spillway.app.worker",
+                self.name, str(theirs.fileno()), str(self._listener.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), self._listener.fileno()),
+                start_new_session=True,  # a terminal's Ctrl-C is the parent's to act on
+            )  # fmt: skip
+        finally:
+            theirs.close()
+        self._channel = await Channel[FromWorker].over(ours, FromWorker, self._received, lambda: None)
+        for message in first:
+            self._channel.send(message)
+
+    def send(self, message: ToWorker) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+    async def ended(self) -> int:
+        """Waits for the process; its exit status, negative for a signal."""
+        assert self._process is not None
+        status = await self._process.wait()
+        if self._channel is not None:
+            self._channel.close()
+        return status
+
+    async def stop(self, within_s: Seconds) -> None:
+        """For a worker that was told to drain: after `within_s` it is killed."""
+        assert self._process is not None
+        try:
+            await asyncio.wait_for(self._process.wait(), within_s)
+        except TimeoutError:
+            self._log.warning("worker does not end, it is killed", extra={"worker": self.name})
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+
+    def _received(self, message: FromWorker) -> None:
+        match message:
+            case Serving():
+                self.serving.set()
+            case Told():
+                self.latest = message
+                self._told(self, message)
+            case SegmentClosed():
+                self._closed_segment(message.name)

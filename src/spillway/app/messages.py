@@ -1,0 +1,68 @@
+"""What the parent and a worker tell each other over their channel."""
+
+import msgspec
+
+from spillway.config import Configuration
+from spillway.core.clock import Seconds
+from spillway.store.keyring import KeysChanged
+from spillway.telemetry.metrics import Report
+from spillway.traffic.events import DrainSet, LimitSet
+from spillway.traffic.snapshot import Snapshot
+
+# Parent to worker
+
+
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """The first message: everything a worker needs to serve."""
+
+    configuration: Configuration
+    home: str
+    member: int
+    members: int
+    keys: KeysChanged
+
+
+class Reconfigure(msgspec.Struct, frozen=True, tag=True):
+    configuration: Configuration
+
+
+class Keys(msgspec.Struct, frozen=True, tag=True):
+    changed: KeysChanged
+
+
+class Operate(msgspec.Struct, frozen=True, tag=True):
+    """An operator's hand on the brain."""
+
+    event: LimitSet | DrainSet
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Finish what runs, take nothing new, then exit."""
+
+    within_s: Seconds
+
+
+ToWorker = Begin | Reconfigure | Keys | Operate | Drain
+
+# Worker to parent
+
+
+class Serving(msgspec.Struct, frozen=True, tag=True):
+    """Accepting connections."""
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """Metrics and the brain's view of itself; also the last message of a worker that drained."""
+
+    report: Report
+    snapshot: Snapshot
+    in_flight: int
+
+
+class SegmentClosed(msgspec.Struct, frozen=True, tag=True):
+    """A spool segment is complete and may be taken in."""
+
+    name: str
+
+
+FromWorker = Serving | Told | SegmentClosed

@@ -1,0 +1,80 @@
+"""What the workers told, put together: the fleet as operators see it."""
+
+from collections.abc import Iterable
+
+from spillway.app.messages import Told
+from spillway.telemetry.metrics import Totals
+from spillway.traffic.effects import BreakerState
+from spillway.traffic.snapshot import EndpointView, PoolView, QueueView, Snapshot
+
+_SEVERITY = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+
+class Overview:
+    """Latest words of each live worker; the counters of those that are gone are kept in `totals`."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def told(self, worker: str, told: Told) -> None:
+        self.totals.update(worker, told.report)
+        self._snapshots[worker] = told.snapshot
+
+    def retire(self, worker: str) -> None:
+        self.totals.retire(worker)
+        self._snapshots.pop(worker, None)
+
+    @property
+    def workers(self) -> int:
+        return len(self._snapshots)
+
+    def snapshot(self) -> Snapshot:
+        return merged(self._snapshots.values())
+
+
+def merged(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Limits and counts add up over workers; an endpoint shows its worst breaker."""
+    pools: dict[str, list[PoolView]] = {}
+    waiting: dict[tuple[str, str], list[QueueView]] = {}
+    for snapshot in snapshots:
+        for pool in snapshot.pools:
+            pools.setdefault(pool.name, []).append(pool)
+        for queue in snapshot.queues:
+            waiting.setdefault((queue.model, queue.priority), []).append(queue)
+    return Snapshot(
+        pools=tuple(_pool(views) for views in pools.values()),
+        queues=tuple(QueueView(v[0].model, v[0].priority, sum(q.waiting for q in v)) for v in waiting.values()),
+    )
+
+
+def _pool(views: list[PoolView]) -> PoolView:
+    first = views[0]
+    limit, in_flight = sum(view.limit for view in views), sum(view.in_flight for view in views)
+    endpoints: dict[str, list[EndpointView]] = {}
+    for view in views:
+        for endpoint in view.endpoints:
+            endpoints.setdefault(endpoint.url, []).append(endpoint)
+    return PoolView(
+        name=first.name,
+        cluster=first.cluster,
+        limit=limit,
+        in_flight=in_flight,
+        load_index=_mean_load(views),
+        endpoints=tuple(_endpoint(same) for same in endpoints.values()),
+    )
+
+
+def _mean_load(views: list[PoolView]) -> float:
+    """Weighted by each worker's share of the limit."""
+    limit = sum(view.limit for view in views)
+    return sum(view.load_index * view.limit for view in views) / limit if limit else 1.0
+
+
+def _endpoint(views: list[EndpointView]) -> EndpointView:
+    return EndpointView(
+        url=views[0].url,
+        breaker=max((view.breaker for view in views), key=_SEVERITY.__getitem__),
+        in_flight=sum(view.in_flight for view in views),
+        draining=all(view.draining for view in views),
+    )

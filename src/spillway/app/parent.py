@@ -1,0 +1,168 @@
+"""The parent: supervises its crew of workers and owns the sockets, the database, the admin port, signals and reload."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from spillway import config
+from spillway.app.admin_server import AdminServer
+from spillway.app.crew import Crew
+from spillway.app.listeners import listen
+from spillway.app.member import Member
+from spillway.app.messages import Begin, Keys, Operate, Reconfigure, Told, ToWorker
+from spillway.app.overview import Overview
+from spillway.app.system import SystemClock, SystemRng
+from spillway.config import Configuration
+from spillway.core.errors import ConfigError, StoreError
+from spillway.store.intake import Intake
+from spillway.store.keyring import KeyFeed, KeysPatched
+from spillway.store.minting import load_seal
+from spillway.store.opening import Stores
+from spillway.store.watch import KeyWatch
+from spillway.traffic.events import DrainSet, LimitSet
+
+WATCH_S = 1.0  # how often the configuration file is looked at
+
+Ready = Callable[[str], None]
+"""Called with the public address once every worker accepts connections."""
+
+
+class Parent:
+    """`await run()` serves until SIGTERM, SIGINT or `stop()`, then drains.
+
+    SIGHUP reads the configuration again, and so does a change of the file; SIGUSR2 restarts the workers one by one.
+    """
+
+    def __init__(
+        self, path: Path, configuration: Configuration, home: Path, log: logging.Logger, environ: Mapping[str, str]
+    ) -> None:
+        self.configuration = configuration
+        self.home = home
+        self.clock = SystemClock()
+        self.rng = SystemRng()
+        self.overview = Overview()
+        self.reload_error: str | None = None  # why the last reload changed nothing
+        self._path = path
+        self._environ = environ
+        self._log = log
+        self._feed = KeyFeed()
+        self._operated: dict[str, Operate] = {}  # what operators set by hand, by what it is about
+        self._stopping = asyncio.Event()
+        self._mtime_ns = path.stat().st_mtime_ns
+
+    async def run(self, ready: Ready | None = None) -> None:
+        gateway = self.configuration.gateway
+        async with AsyncExitStack() as stack:
+            self.stores = await stack.enter_async_context(Stores(self.configuration.store, self.home))
+            self.seal = load_seal(self.home, self.rng)
+            self.intake = Intake(self.home / "spool", self.stores.usage, log=self._log)
+            await self._take_in()  # what an earlier life left
+            self.keys = self._key_watch()
+            await self.keys.refresh()
+            listeners = listen(gateway.listen, gateway.workers)
+            stack.callback(_close_all, listeners)
+            await stack.enter_async_context(AdminServer(self, gateway.admin))
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self._crew = Crew(
+                    listeners,
+                    tasks,
+                    self._first_messages,
+                    self._told,
+                    self.intake.announce,
+                    self.overview.retire,
+                    self._log,
+                )
+                self._catch_signals()
+                always = [tasks.create_task(work) for work in (self.keys.run(), self.intake.run(), self._watch_file())]
+                await self._crew.start()
+                if ready is not None:
+                    ready(_address_of(listeners[0]))
+                await self._stopping.wait()
+                await self._crew.stop(gateway.drain_s)
+                for task in always:
+                    task.cancel()
+            await self._take_in()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    # What operators do
+
+    def operate(self, event: LimitSet | DrainSet) -> None:
+        """Tell every worker, and those that start later. A limit is sliced like a configured one."""
+        about = event.pool if isinstance(event, LimitSet) else event.endpoint
+        self._operated[about] = Operate(event)
+        self._crew.send(self._operated[about])
+
+    async def reload(self) -> None:
+        """Read the file again. A bad one changes nothing and says why."""
+        try:
+            configuration = config.load(self._path, self._environ)
+            await self.keys.fix(config.key_rows(configuration, self.seal, self.clock.wall()))
+        except (ConfigError, StoreError) as error:
+            self.reload_error = str(error)
+            self._log.error("the configuration is not used, the old one stays: %s", error)
+            return
+        self.reload_error = None
+        self.configuration = configuration
+        self._crew.send(Reconfigure(configuration))
+        self._log.info("the configuration was read again")
+
+    async def restart_workers(self) -> None:
+        await self._crew.restart(self.configuration.gateway.drain_s)
+
+    # What keeps it going
+
+    def _first_messages(self, slot: int) -> Iterator[ToWorker]:
+        yield Begin(self.configuration, str(self.home), slot, self.configuration.gateway.workers, self._feed.all())
+        yield from self._operated.values()
+
+    def _key_watch(self) -> KeyWatch:
+        fixed = config.key_rows(self.configuration, self.seal, self.clock.wall())
+        return KeyWatch(self.stores.keys, self._feed, self._publish_keys, clock=self.clock, log=self._log, fixed=fixed)
+
+    async def _publish_keys(self, change: KeysPatched) -> None:
+        if self._crew is not None:
+            self._crew.send(Keys(change))
+
+    def _told(self, member: Member, told: Told) -> None:
+        self.overview.told(member.name, told)
+
+    async def _take_in(self) -> None:
+        try:
+            await self.intake.drain()
+        except StoreError as error:
+            self._log.warning("usage stays in the spool: %s", error)
+
+    async def _watch_file(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                mtime_ns = self._path.stat().st_mtime_ns
+            except OSError:
+                continue  # it is being replaced, or gone: what was read stays in force
+            if mtime_ns != self._mtime_ns:
+                self._mtime_ns = mtime_ns
+                await self.reload()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.create_task(self.reload()))
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._tasks.create_task(self.restart_workers()))
+
+
+def _address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{host}:{port}"
+
+
+def _close_all(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()

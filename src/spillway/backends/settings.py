@@ -1,0 +1,30 @@
+"""What must be known of a pool to send to it."""
+
+import msgspec
+
+from spillway.core.clock import Seconds
+from spillway.core.ids import EndpointUrl, PoolName, VersionName
+from spillway.core.usage import Price
+
+
+class UpstreamSpec(msgspec.Struct, frozen=True):
+    """One pool as its requests see it.
+
+    `endpoints` are base URLs; a hosted provider has one, which may end in /v1. `api_key` is sent as a bearer token.
+    `proxy` is the URL of an HTTP proxy for https endpoints. `probe_path` None: health is not probed.
+    """
+
+    pool: PoolName
+    endpoints: tuple[EndpointUrl, ...]
+    model: str
+    version: VersionName
+    price: Price = Price()
+    api_key: str | None = None
+    ca_file: str | None = None
+    proxy: str | None = None
+    probe_path: str | None = "/health"
+
+
+class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    interval_s: Seconds = 2.0
+    timeout_s: Seconds = 1.0

@@ -1,0 +1,1 @@
+"""Web pages for operators: plain files, no build step. Floor 6."""

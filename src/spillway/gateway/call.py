@@ -1,0 +1,109 @@
+"""A call: one admitted request and everything the gateway remembers of it until it is settled.
+
+State only. The pipeline makes it, the driver moves it, the relay fills in what came back, settlement reads it.
+"""
+
+from typing import Protocol
+
+from spillway.core.clock import Seconds
+from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, VersionName
+from spillway.core.priority import Priority
+from spillway.core.usage import Price, Usage
+from spillway.gateway.ports import ClientPort, Principal, Served
+from spillway.net.ports import Ticket
+from spillway.wire.envelope import Envelope
+from spillway.wire.tokens import TokenRatio
+
+FREE = Price()
+
+
+class Progress(Protocol):
+    """What the time-outs look at: how many reads the running attempt has brought."""
+
+    reads: int
+    seen_reads: int
+    seen_at: Seconds
+
+    def timed_out(self, message: str) -> None: ...
+    def spent(self) -> Usage: ...
+
+
+class ClientEvents(Protocol):
+    """Who must know that the client of a call left."""
+
+    def client_left(self, call: "Call") -> None: ...
+
+
+class Call:
+    """Listens to its exchange (`net.ports.ExchangeListener`): leaving goes to the driver, slowness to the upstream."""
+
+    __slots__ = (
+        "arrived_at", "attempt", "body", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
+        "extra_headers", "input_tokens", "model", "path", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
+        "spill", "spilled_from", "ticket", "upstream_s", "version", "waited_s",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request: RequestId,
+        principal: Principal,
+        model: ModelName,
+        priority: Priority,
+        path: bytes,
+        envelope: Envelope,
+        body: bytes,
+        extra_headers: bytes,
+        client: ClientPort,
+        events: ClientEvents,
+        arrived_at: Seconds,
+    ) -> None:
+        self.request = request
+        self.principal = principal
+        self.model = model
+        self.priority = priority
+        self.path = path
+        self.envelope = envelope
+        self.body = body
+        self.extra_headers = extra_headers
+        self.client = client
+        self.events = events
+        self.arrived_at = arrived_at
+        self.ratio: TokenRatio | None = None
+        self.input_tokens = 0  # estimate
+        self.attempt = 0
+        self.pool: PoolName | None = None
+        self.endpoint: EndpointUrl | None = None
+        self.spill: str | None = None
+        self.spilled_from: PoolName | None = None
+        self.price = FREE
+        self.paused = False  # the client reads too slowly
+        self.version: VersionName | None = None
+        self.ticket: Ticket | None = None
+        self.relay: Progress | None = None
+        self.queued_at: Seconds | None = None  # since when it waits
+        self.waited_s: Seconds = 0.0  # in the waiting room, in all
+        self.dispatched_at: Seconds = 0.0  # of the latest attempt
+        self.upstream_s: Seconds = 0.0  # from dispatch to the first content or the fault, over all attempts
+        self.content_at: Seconds | None = None  # when the first content came
+        self.ended = False
+
+    def client_left(self) -> None:
+        self.events.client_left(self)
+
+    def client_slow(self) -> None:
+        self.paused = True
+        if self.ticket is not None:
+            self.ticket.pause()
+
+    def client_ready(self) -> None:
+        self.paused = False
+        if self.ticket is not None:
+            self.ticket.resume()
+
+    def overhead_s(self, now: Seconds) -> Seconds:
+        """The time spent here: not in the waiting room and not at an upstream."""
+        return now - self.arrived_at - self.waited_s - self.upstream_s
+
+    def served(self, now: Seconds) -> Served:
+        """What the response headers say."""
+        return Served(self.request, self.pool, self.version, self.attempt, self.spill, self.overhead_s(now) * 1000.0)

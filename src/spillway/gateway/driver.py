@@ -1,0 +1,183 @@
+"""The driver: tells the brain what happened and does what it says. The only caller of `Controller.handle` in a gateway.
+
+Every call is in `_calls` from its arrival until it is settled; a call leaves it exactly once, in `_over`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from spillway.core.clock import Clock, Seconds
+from spillway.core.ids import RequestId
+from spillway.core.outcome import Outcome
+from spillway.core.usage import Usage
+from spillway.gateway.call import Call, Progress
+from spillway.gateway.ports import Backends, Observer
+from spillway.gateway.relay import StreamRelay, WholeRelay
+from spillway.gateway.settings import GatewaySettings
+from spillway.gateway.settle import NOTHING_USED, Settlement
+from spillway.traffic.controller import Controller
+from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
+from spillway.traffic.events import Arrived, AttemptFailed, Ended, Event, Fault, FirstToken, Woke
+from spillway.wire import envelope
+
+Record = Callable[[Seconds, Event], None]
+"""What the journal gives the driver."""
+
+
+class Driver:
+    def __init__(
+        self,
+        controller: Controller,
+        backends: Backends,
+        settlement: Settlement,
+        observer: Observer,
+        clock: Clock,
+        settings: GatewaySettings,
+        record: Record | None = None,
+    ) -> None:
+        self._controller = controller
+        self._backends = backends
+        self._settlement = settlement
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._record = record
+        self._calls: dict[RequestId, Call] = {}
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_at: Seconds = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are not settled: waiting or running."""
+        return len(self._calls)
+
+    def tell(self, event: Event) -> None:
+        now = self._clock.monotonic()
+        if self._record is not None:
+            self._record(now, event)
+        for effect in self._controller.handle(event, now):
+            self._act(effect, now)
+
+    # A call's life
+
+    def admit(self, call: Call, arrived: Arrived) -> None:
+        self._calls[call.request] = call
+        self.tell(arrived)
+
+    def began(self, call: Call) -> None:
+        self.tell(FirstToken(call.request))
+
+    def failed(self, call: Call, fault: Fault, retry_after_s: Seconds | None, detail: str) -> None:
+        call.ticket = call.relay = None
+        call.upstream_s += self._clock.monotonic() - call.dispatched_at
+        assert call.pool is not None  # only a dispatched call has attempts
+        assert call.endpoint is not None
+        self._observer.attempt_failed(call.request, call.pool, call.endpoint, fault, detail)
+        self.tell(AttemptFailed(call.request, fault, retry_after_s))
+
+    def ended(self, call: Call, outcome: Outcome, usage: Usage) -> None:
+        if call.ratio is not None and not usage.estimated:
+            call.ratio.observe(call.envelope.input_bytes, usage.prompt_tokens)
+        self._over(call, outcome, usage)
+        self.tell(Ended(call.request, outcome, usage.prompt_tokens, usage.completion_tokens))
+
+    def client_left(self, call: Call) -> None:
+        if not call.ended:
+            self._drop(call, call.relay, Outcome.CLIENT_LEFT)
+
+    def sweep(self) -> None:
+        """Ends attempts that are too slow. Called every `settings.sweep_s`."""
+        now = self._clock.monotonic()
+        for call in list(self._calls.values()):
+            if call.relay is not None:
+                self._check_time(call, call.relay, now)
+
+    def _check_time(self, call: Call, relay: Progress, now: Seconds) -> None:
+        settings = self._settings
+        if relay.reads != relay.seen_reads:
+            relay.seen_reads, relay.seen_at = relay.reads, now
+        running_s, silent_s = now - call.dispatched_at, now - relay.seen_at
+        if call.paused:
+            if silent_s > settings.client_stall_s:
+                call.client.cut(Outcome.CLIENT_TIMEOUT, "The client stopped reading.")
+                self._drop(call, relay, Outcome.CLIENT_TIMEOUT)
+            return
+        if running_s > settings.total_s:
+            late = "the attempt took too long"
+        elif call.content_at is None and running_s > (
+            settings.first_content_s if call.envelope.stream else settings.whole_s
+        ):
+            late = "no content in time"
+        elif relay.reads and silent_s > settings.between_chunks_s:
+            late = "silence in the middle of the answer"
+        else:
+            return
+        if call.ticket is not None:
+            call.ticket.cancel()
+        relay.timed_out(late)
+
+    def _drop(self, call: Call, relay: Progress | None, outcome: Outcome) -> None:
+        """Ends a call from our side or the client's: the upstream is cancelled at once; what it generated is billed."""
+        if call.ticket is not None:
+            call.ticket.cancel()
+        self.ended(call, outcome, NOTHING_USED if relay is None else relay.spent())
+
+    def _over(self, call: Call, outcome: Outcome, usage: Usage) -> None:
+        del self._calls[call.request]
+        call.ended = True
+        call.ticket = call.relay = None
+        self._settlement.settle(call, outcome, usage)
+
+    # What the brain wants
+
+    def _act(self, effect: Effect, now: Seconds) -> None:
+        match effect:
+            case Dispatch():
+                self._dispatch(effect, now)
+            case Refuse():
+                self._refuse(effect, now)
+            case Queued():
+                self._calls[effect.request].queued_at = now
+            case WakeAt():
+                self._wake_no_later_than(effect.at, now)
+            case BreakerChanged():
+                self._observer.breaker_changed(effect.pool, effect.endpoint, effect.state)
+
+    def _dispatch(self, effect: Dispatch, now: Seconds) -> None:
+        call = self._calls[effect.request]
+        if call.queued_at is not None:
+            call.waited_s += now - call.queued_at
+            call.queued_at = None
+        binding = self._backends.binding(effect.pool)
+        call.pool, call.endpoint, call.attempt = effect.pool, effect.endpoint, effect.attempt
+        call.version, call.price = binding.version, binding.price
+        call.spill, call.spilled_from = effect.spill, effect.spilled_from
+        if effect.spill is not None and effect.spilled_from is not None:
+            self._observer.spilled(call.model, effect.spilled_from, effect.pool, effect.spill)
+        body = envelope.rewrite(
+            call.body, call.envelope, model=binding.upstream_model, ask_for_usage=call.envelope.stream
+        )
+        call.dispatched_at = now
+        relay = (StreamRelay if call.envelope.stream else WholeRelay)(call, self, self._clock, self._settings)
+        call.relay = relay
+        call.ticket = self._backends.send(effect.pool, effect.endpoint, call.path, call.extra_headers, body, relay)
+
+    def _refuse(self, effect: Refuse, now: Seconds) -> None:
+        call = self._calls[effect.request]
+        if call.queued_at is not None:
+            call.waited_s += now - call.queued_at
+            call.queued_at = None
+        self._over(call, effect.outcome, NOTHING_USED)
+        call.client.refuse(effect.outcome, "", call.served(now), effect.retry_after_s)
+
+    def _wake_no_later_than(self, at: Seconds, now: Seconds) -> None:
+        if self._wake is not None:
+            if self._wake_at <= at:
+                return
+            self._wake.cancel()
+        self._wake_at = at
+        self._wake = asyncio.get_running_loop().call_later(max(0.0, at - now), self._woke)
+
+    def _woke(self) -> None:
+        self._wake = None
+        self.tell(Woke())
