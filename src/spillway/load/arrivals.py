@@ -34,7 +34,7 @@ class OpenLoop:
         self._rest = islice(within, min(max_requests or MAX_REQUESTS, MAX_REQUESTS))
         self._next = next(self._rest, None)
 
-    def due_s(self, now_s: Seconds) -> Seconds | None:  # noqa: ARG002
+    def due_s(self, now_s: Seconds) -> Seconds | None:
         return self._next
 
     def take(self) -> None:

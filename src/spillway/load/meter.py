@@ -49,7 +49,7 @@ class ResponseMeter:
                 case _:
                     pass
 
-    def response_body(self, data: bytes, pieces: list[bytes]) -> None:  # noqa: ARG002
+    def response_body(self, data: bytes, pieces: list[bytes]) -> None:
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         scanner = self._scanner
         if scanner is None:
@@ -66,7 +66,7 @@ class ResponseMeter:
         else:
             self._finish(self._body_error())
 
-    def response_failed(self, fault: ConnectionFault, detail: str) -> None:  # noqa: ARG002
+    def response_failed(self, fault: ConnectionFault, detail: str) -> None:
         """After a 200 the answer had begun: it is cut, however the connection ended."""
         in_band = self._scanner.error if self._scanner else None
         self._finish(in_band or (CUT if self._record.status == 200 else fault.value))

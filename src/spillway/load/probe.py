@@ -39,12 +39,8 @@ async def _ask(origin: Origin, request: bytes, clock: Clock, timeout_s: Seconds)
     record = RequestRecord(index=0, client="", intended_s=0.0, input_tokens=0, max_tokens=1)
     meter = ResponseMeter(record, clock, clock.monotonic(), ended.set_result)
     try:
-        async with asyncio.timeout(timeout_s):
-            meter.ticket = origin.send(request, meter)
-            return await ended
-    except TimeoutError:
-        meter.give_up(TIMEOUT)
-        return record
+        meter.ticket = origin.send(request, meter)
+        await asyncio.wait({ended}, timeout=timeout_s)
     finally:
-        if not ended.done():
-            ended.cancel()
+        meter.give_up(TIMEOUT)
+    return record

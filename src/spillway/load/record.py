@@ -1,5 +1,7 @@
 """What is written down about one request of a load run: the line of `--log`, and what all figures are made from."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from spillway.core.clock import Seconds
@@ -58,3 +60,7 @@ class RequestRecord(msgspec.Struct, gc=False):
         if self.first_s is None or self.last_s is None or self.output_tokens < 2:
             return None
         return (self.last_s - self.first_s) / (self.output_tokens - 1)
+
+
+Measure = Callable[[RequestRecord], Seconds | None]
+"""A duration of a request; None where it has none."""

@@ -13,13 +13,13 @@ Formulas
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
 
 from spillway.core.clock import Seconds
-from spillway.load.record import INTERRUPTED, RequestRecord
+from spillway.load.record import INTERRUPTED, Measure, RequestRecord
 from spillway.load.slo import Slo
 
 REFUSED_STATUS = 429
@@ -125,7 +125,7 @@ def slip_s(record: RequestRecord) -> Seconds | None:
     return None if record.sent_s is None else record.sent_s - record.intended_s
 
 
-def percentiles_ms(records: Iterable[RequestRecord], measure: Callable[[RequestRecord], Seconds | None]) -> Percentiles:
+def percentiles_ms(records: Iterable[RequestRecord], measure: Measure) -> Percentiles:
     """Of what `measure` gives in seconds; records where it gives None are left out."""
     measured = [seconds for record in records if (seconds := measure(record)) is not None]
     if not measured:
