@@ -22,7 +22,9 @@ texts = st.one_of(
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12),
     st.sampled_from(['"model":"evil"', '{"messages":[', "\\", '","model":"', "\u2028", "😀", "model"]),
 )
-scalars = st.one_of(st.none(), st.booleans(), st.integers(-5, 10**6), st.floats(allow_nan=False), texts)
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 10**6), st.floats(allow_nan=False, allow_infinity=False), texts
+)
 values: st.SearchStrategy[Any] = st.recursive(
     scalars,
     lambda inner: st.one_of(
