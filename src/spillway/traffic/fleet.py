@@ -82,7 +82,8 @@ class WaitingRoom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BreakerRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An endpoint's breaker opens after `failures` faults in a row, or `failure_share` of at least `min_samples` in `window_s`.
 
-    It stays open `open_s`, doubled each time a probe fails, at most `max_open_s`.
+    It stays open `open_s`, doubled each time a trial fails, at most `max_open_s`. The last usable endpoint of a model never
+    opens; after a failed trial its next one comes `trial_gap_s` later.
     """
 
     failures: int = 3
@@ -91,14 +92,17 @@ class BreakerRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_s: Seconds = 10.0
     open_s: Seconds = 2.0
     max_open_s: Seconds = 30.0
+    trial_gap_s: Seconds = 0.25
 
 
 class RetryRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most `attempts` tries of one request; retries of a pool at most `budget_share` of its requests (plus `budget_floor`)."""
+    """At most `attempts` tries of one request; retries of a pool at most `budget_share` of its requests (plus `budget_floor`)
+    within `window_s`."""
 
     attempts: int = 3
     budget_share: float = 0.2
     budget_floor: int = 10
+    window_s: Seconds = 10.0
 
 
 class Fleet(msgspec.Struct, frozen=True):

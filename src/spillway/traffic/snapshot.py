@@ -15,6 +15,11 @@ class EndpointView(msgspec.Struct, frozen=True):
 
 
 class PoolView(msgspec.Struct, frozen=True):
+    """`limit` is the one in force: an operator's override, and never more than the engine's sequences.
+
+    A pool that has left the configuration is shown with limit 0 until what runs there has ended.
+    """
+
     name: PoolName
     cluster: ClusterName | None
     limit: int
@@ -29,6 +34,22 @@ class QueueView(msgspec.Struct, frozen=True):
     waiting: int
 
 
+class Counters(msgspec.Struct):
+    """Since the start. `arrived` = `ended` + `refused` + running + waiting."""
+
+    arrived: int = 0
+    ended: int = 0  # by the driver's word
+    refused: int = 0  # by ours, whatever the outcome
+    evicted: int = 0  # of the refused: waited as long as they may
+    queued: int = 0
+    dispatched: int = 0  # attempts
+    retried: int = 0  # of the attempts: those after the first
+    spilled: int = 0  # of the attempts: those in a tier after the first
+    owed: int = 0  # of the attempts: those sent above their ceiling to give a priority its minimum share
+    anomalies: int = 0  # events that made no sense: unknown or repeated ids, unknown pools and endpoints
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     pools: tuple[PoolView, ...]
     queues: tuple[QueueView, ...]
+    counters: Counters = msgspec.field(default_factory=Counters)

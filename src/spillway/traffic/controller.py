@@ -1,0 +1,404 @@
+"""The brain. `Controller.handle(event, now) -> effects`: every decision about a request, in synchronous, pure code.
+
+Reads top to bottom: what an event does, how a request is sent, how it waits, how its attempt fails. It is as
+deterministic as its events: the same events give the same effects (chance is a checksum of request ids, see `choice`).
+
+What always holds between two events: nobody waits whom some pool of its model admits. So whoever frees a slot looks only
+at those who wait for that pool, and a newcomer that finds somebody waiting need not look at pools at all.
+
+Measured by `benchmarks/decision.py`; the paths of an ordinary arrival and ending are written for cost.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from typing import assert_never
+
+from spillway.core.clock import Seconds
+from spillway.core.ids import EndpointUrl, RequestId
+from spillway.core.outcome import Outcome
+from spillway.traffic.choice import (
+    back_at,
+    endpoint_again,
+    endpoint_of,
+    is_open_for_any,
+    is_usable,
+    place,
+    place_again,
+    spill_reason,
+)
+from spillway.traffic.effects import BreakerState, Dispatch, Effect, Queued, Refuse, WakeAt
+from spillway.traffic.events import (
+    Arrived,
+    AttemptFailed,
+    Configured,
+    DrainSet,
+    Ended,
+    Event,
+    Fault,
+    FirstToken,
+    LimitSet,
+    Probed,
+    Woke,
+)
+from spillway.traffic.health import EVIDENCE, Evidence, Health
+from spillway.traffic.models import ModelState
+from spillway.traffic.pools import RANKS, EndpointState, PoolState
+from spillway.traffic.rates import retry_in
+from spillway.traffic.requests import RANK_OF, RequestState, kv_tokens_of
+from spillway.traffic.retries import outcome_of
+from spillway.traffic.snapshot import Counters, Snapshot
+from spillway.traffic.timers import Timers
+from spillway.traffic.views import snapshot_of
+from spillway.traffic.world import World
+
+
+class Controller:
+    """All mutable state of the brain. Memory: what is configured, what runs, and what may wait."""
+
+    def __init__(self) -> None:
+        self._world = World()
+        self._models = self._world.models
+        self._requests: dict[RequestId, RequestState] = {}
+        self._timers: Timers[RequestState | EndpointState] = Timers(self._matters)
+        self._health = Health(self._world, self._timers)
+        self._counters = Counters()
+        self._now: Seconds = -inf
+        self._asked: Seconds = inf  # the earliest WakeAt that Woke has not answered yet
+
+    def handle(self, event: Event, now: Seconds) -> Sequence[Effect]:
+        """`now`: monotonic seconds; an earlier one than before counts as the same. Whatever fell due is done first.
+
+        Raises ConfigError for a Configured whose fleet has `validation.problems`, and changes nothing then.
+        """
+        effects: list[Effect] = []
+        if now < self._now:
+            now = self._now
+        self._now = now
+        if self._timers.next_due <= now:
+            self._fire(now, effects)
+        match event:
+            case Arrived():
+                self._arrived(event, now, effects)
+            case Ended():
+                self._ended(event, now, effects)
+            case FirstToken():
+                self._first_token(event, now, effects)
+            case AttemptFailed():
+                self._attempt_failed(event, now, effects)
+            case Woke():
+                self._asked = inf
+            case Probed():
+                self._probed(event, now, effects)
+            case LimitSet():
+                self._limit_set(event, now, effects)
+            case DrainSet():
+                self._drain_set(event, now, effects)
+            case Configured():
+                self._configured(event, now, effects)
+            case _:
+                assert_never(event)
+        if self._timers.next_due < self._asked:
+            self._asked = self._timers.next_due
+            effects.append(WakeAt(self._asked))
+        return effects
+
+    def snapshot(self) -> Snapshot:
+        """O(pools + endpoints + models); for people and gauges, not for each request."""
+        return snapshot_of(self._world, self._counters)
+
+    @property
+    def counters(self) -> Counters:
+        """Live: to be read, not kept."""
+        return self._counters
+
+    # Events
+
+    def _arrived(self, event: Arrived, now: Seconds, effects: list[Effect]) -> None:
+        if event.request in self._requests:
+            self._counters.anomalies += 1
+            return
+        self._counters.arrived += 1
+        model = self._models.get(event.model)
+        if model is None:
+            self._turn_away(event, Outcome.UNAVAILABLE, None, effects)
+            return
+        rank = RANK_OF[event.priority]
+        endpoint = None
+        if not model.room.waiting or not model.room.waits_before(rank):
+            endpoint = place(model, rank, event.request, now)
+        if endpoint is None:
+            self._wait_or_turn_away(event, model, rank, now, effects)
+            return
+        request = self._requests[event.request] = RequestState(event, rank, model.rate, kv_tokens_of(event))
+        self._send(request, endpoint, model, now, effects)
+
+    def _ended(self, event: Ended, now: Seconds, effects: list[Effect]) -> None:
+        request = self._requests.pop(event.request, None)
+        if request is None:
+            self._counters.anomalies += 1
+            return
+        self._counters.ended += 1
+        endpoint = request.endpoint
+        if endpoint is None:
+            self._leave_room(request)
+            return
+        is_trial = self._release(request, endpoint)
+        request.rate.completed(now - request.sent_at)
+        if event.outcome is Outcome.OK and endpoint.breaker.state is BreakerState.CLOSED:
+            endpoint.breaker.passed()
+        else:
+            evidence = EVIDENCE.get(event.outcome, Evidence.NONE)
+            self._health.judge(endpoint, evidence, now, effects, is_trial=is_trial)
+        if endpoint.pool.wanted:
+            self._fill(endpoint.pool, now, effects)
+
+    def _first_token(self, event: FirstToken, now: Seconds, effects: list[Effect]) -> None:
+        request = self._requests.get(event.request)
+        if request is None or request.endpoint is None:
+            self._counters.anomalies += 1
+            return
+        request.answering = True
+        endpoint = request.endpoint
+        if endpoint.breaker.trial == event.request:
+            self._health.judge(endpoint, Evidence.WELL, now, effects, is_trial=True)
+            self._fill(endpoint.pool, now, effects)
+
+    def _attempt_failed(self, event: AttemptFailed, now: Seconds, effects: list[Effect]) -> None:
+        request = self._requests.get(event.request)
+        if request is None or request.endpoint is None:
+            self._counters.anomalies += 1
+            return
+        endpoint = request.endpoint
+        is_trial = self._release(request, endpoint)
+        request.endpoint = None
+        request.tried += (endpoint,)
+        evidence = Evidence.NONE if event.fault.is_load else Evidence.SICK
+        self._health.judge(endpoint, evidence, now, effects, is_trial=is_trial)
+        if event.fault.is_load:
+            self._health.penalize(endpoint, event.retry_after_s, now, effects)
+        self._try_again(request, endpoint, event.fault, now, effects)
+        self._fill(endpoint.pool, now, effects)
+
+    def _probed(self, event: Probed, now: Seconds, effects: list[Effect]) -> None:
+        for endpoint in self._endpoints_at(event.endpoint):
+            self._health.probed(endpoint, now, effects, healthy=event.healthy)
+            self._fill(endpoint.pool, now, effects)
+
+    def _drain_set(self, event: DrainSet, now: Seconds, effects: list[Effect]) -> None:
+        for endpoint in self._endpoints_at(event.endpoint):
+            self._health.drain(endpoint, now, effects, draining=event.draining)
+            self._fill(endpoint.pool, now, effects)
+
+    def _limit_set(self, event: LimitSet, now: Seconds, effects: list[Effect]) -> None:
+        pool = self._world.pools.get(event.pool)
+        if pool is None or pool.retired:
+            self._counters.anomalies += 1
+            return
+        pool.override = event.limit
+        pool.refresh(now)
+        self._fill(pool, now, effects)
+
+    def _configured(self, event: Configured, now: Seconds, effects: list[Effect]) -> None:
+        for model in self._world.configure(event.fleet, now):
+            for request in model.room.requests():
+                self._refuse(request, Outcome.UNAVAILABLE, None, effects)
+        for states in self._world.endpoints.values():
+            for endpoint in states:
+                self._health.update(endpoint, now, effects)
+        for rank in RANKS:
+            for model in self._models.values():
+                self._fill_tiers(model, rank, now, effects)
+
+    def _endpoints_at(self, url: EndpointUrl) -> tuple[EndpointState, ...]:
+        states = self._world.endpoints.get(url, ())
+        if not states:
+            self._counters.anomalies += 1
+        return states
+
+    # Sending
+
+    def _send(
+        self, request: RequestState, endpoint: EndpointState, model: ModelState, now: Seconds, effects: list[Effect]
+    ) -> None:
+        pool, rank, counters = endpoint.pool, request.rank, self._counters
+        pool.in_flight += 1
+        pool.kv_held += request.kv_tokens
+        endpoint.in_flight += 1
+        request.rate.in_flight += 1
+        request.endpoint = endpoint
+        request.sent_at = now
+        request.attempt += 1
+        counters.dispatched += 1
+        if request.attempt == 1:
+            pool.budget.count(now)
+        else:
+            counters.retried += 1
+        if pool.wanted:
+            pool.count_share(rank)
+        if endpoint.breaker.state is BreakerState.HALF_OPEN:
+            endpoint.breaker.trial = request.arrived.request
+            pool.refresh(now)
+        tier = model.tier_of[pool.spec.name]
+        if tier:
+            counters.spilled += 1
+            reason = spill_reason(model, request, tier)
+            origin = model.tiers[0][0].spec.name
+            effects.append(
+                Dispatch(request.arrived.request, pool.spec.name, endpoint.url, request.attempt, reason, origin)
+            )
+        else:
+            effects.append(Dispatch(request.arrived.request, pool.spec.name, endpoint.url, request.attempt))
+
+    def _release(self, request: RequestState, endpoint: EndpointState) -> bool:
+        """Gives back what the running attempt held. True: it was the trial of a HALF_OPEN endpoint; `judge` must follow."""
+        pool = endpoint.pool
+        pool.in_flight -= 1
+        pool.kv_held -= request.kv_tokens
+        endpoint.in_flight -= 1
+        request.rate.in_flight -= 1
+        if endpoint.retired and not endpoint.in_flight:
+            self._world.forget_if_over(pool)
+        breaker = endpoint.breaker
+        if breaker.trial is None or breaker.trial != request.arrived.request:
+            return False
+        breaker.trial = None
+        return True
+
+    # Waiting
+
+    def _wait_or_turn_away(
+        self, event: Arrived, model: ModelState, rank: int, now: Seconds, effects: list[Effect]
+    ) -> None:
+        room, rate, max_wait_s = model.room, model.rate, model.max_wait_s[rank]
+        if not is_open_for_any(model):
+            back_s = back_at(model, now) - now
+            if back_s > max_wait_s:
+                outcome = Outcome.REFUSED if is_usable(model) else Outcome.UNAVAILABLE
+                self._turn_away(event, outcome, None if back_s == inf else retry_in(back_s), effects)
+                return
+        full = not room.has_room_for(event, rank)
+        if full or max_wait_s <= 0 or rate.wait_s(room.ahead_of(event, rank)) > max_wait_s:
+            self._turn_away(event, Outcome.REFUSED, rate.retry_after_s(room.waiting), effects)
+            return
+        request = self._requests[event.request] = RequestState(event, rank, rate, kv_tokens_of(event))
+        room.join(request)
+        self._now_waits(request, model, max_wait_s, now, effects)
+
+    def _now_waits(
+        self, request: RequestState, model: ModelState, wait_s: Seconds, now: Seconds, effects: list[Effect]
+    ) -> None:
+        """The request has just joined the room."""
+        if model.room.lanes[request.rank].waiting == 1:
+            model.want(request.rank)
+        request.queued_at = now
+        request.deadline = now + wait_s
+        self._timers.add(request.deadline, request)
+        self._counters.queued += 1
+        effects.append(Queued(request.arrived.request))
+
+    def _leave_room(self, request: RequestState) -> None:
+        model = self._models[request.arrived.model]
+        model.room.leave(request)
+        if not model.room.lanes[request.rank].waiting:
+            model.unwant(request.rank)
+
+    def _fill(self, pool: PoolState, now: Seconds, effects: list[Effect]) -> None:
+        """Sends those who wait for this pool for as long as it admits them. Models take turns.
+
+        Only this pool may have gained room since the last event: no other admits anybody who waits.
+        """
+        while pool.wanted:
+            rank = pool.next_rank()
+            if rank is None:
+                return
+            names = pool.wanted_by[rank]
+            model = self._models[next(iter(names))]
+            names.move_to_end(model.name)
+            if not pool.admits(rank):
+                self._counters.owed += 1
+            request = self._call_in(model, rank, now)
+            endpoint = (
+                endpoint_again(pool, request, now)
+                if request.tried
+                else endpoint_of(pool, rank, self._counters.dispatched, now)
+            )
+            self._send(request, endpoint, model, now, effects)
+
+    def _fill_tiers(self, model: ModelState, rank: int, now: Seconds, effects: list[Effect]) -> None:
+        """The same when any pool may have gained room: in tiers' order."""
+        while model.room.lanes[rank].waiting and any(pool.admits(rank) for pool in model.pools):
+            request = self._call_in(model, rank, now)
+            endpoint = place_again(model, request, now)
+            assert endpoint is not None  # some pool admits
+            self._send(request, endpoint, model, now, effects)
+
+    def _call_in(self, model: ModelState, rank: int, now: Seconds) -> RequestState:
+        """The next of this rank out of the room."""
+        request = model.room.pop(rank)
+        if not model.room.lanes[rank].waiting:
+            model.unwant(rank)
+        request.waited_s += now - request.queued_at
+        return request
+
+    def _fire(self, now: Seconds, effects: list[Effect]) -> None:
+        while self._timers.next_due <= now:
+            subject = self._timers.pop()
+            if isinstance(subject, EndpointState):
+                self._health.fell_due(subject, now, effects)
+                self._fill(subject.pool, now, effects)
+            elif self._matters(subject) and subject.deadline <= now:
+                self._evict(subject, effects)
+
+    def _matters(self, subject: RequestState | EndpointState) -> bool:
+        """Whether a timer still means anything: for a request, while it waits."""
+        if isinstance(subject, EndpointState):
+            return True
+        return subject.endpoint is None and self._requests.get(subject.arrived.request) is subject
+
+    # Failing
+
+    def _try_again(
+        self, request: RequestState, failed: EndpointState, fault: Fault, now: Seconds, effects: list[Effect]
+    ) -> None:
+        """Another attempt now, or a place in front of its lane for what is left of its time to wait, or the end."""
+        model = self._models.get(request.arrived.model)
+        may_retry = not request.answering and request.attempt < self._world.fleet.retries.attempts
+        if model is None or not may_retry or not failed.pool.budget.take(now):
+            self._give_up(request, failed, fault, now, effects)
+            return
+        if not model.room.waits_before_retry(request.rank):
+            endpoint = place_again(model, request, now)
+            if endpoint is not None:
+                self._send(request, endpoint, model, now, effects)
+                return
+        left_s = model.max_wait_s[request.rank] - request.waited_s
+        back_s = 0.0 if is_open_for_any(model) else back_at(model, now) - now
+        if left_s <= 0 or back_s > left_s:
+            self._give_up(request, failed, fault, now, effects)
+            return
+        model.room.join_front(request)
+        self._now_waits(request, model, left_s, now, effects)
+
+    def _give_up(
+        self, request: RequestState, failed: EndpointState, fault: Fault, now: Seconds, effects: list[Effect]
+    ) -> None:
+        retry_after_s = retry_in(failed.penalty_until - now) if fault.is_load else None
+        self._refuse(request, outcome_of(fault), retry_after_s, effects)
+
+    def _evict(self, request: RequestState, effects: list[Effect]) -> None:
+        self._leave_room(request)
+        self._counters.evicted += 1
+        room = self._models[request.arrived.model].room
+        self._refuse(request, Outcome.EVICTED, request.rate.retry_after_s(room.waiting), effects)
+
+    def _refuse(
+        self, request: RequestState, outcome: Outcome, retry_after_s: Seconds | None, effects: list[Effect]
+    ) -> None:
+        del self._requests[request.arrived.request]
+        self._turn_away(request.arrived, outcome, retry_after_s, effects)
+
+    def _turn_away(
+        self, arrived: Arrived, outcome: Outcome, retry_after_s: Seconds | None, effects: list[Effect]
+    ) -> None:
+        self._counters.refused += 1
+        effects.append(Refuse(arrived.request, outcome, retry_after_s))

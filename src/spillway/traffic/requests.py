@@ -1,0 +1,34 @@
+"""What the brain keeps of one request from its arrival to its end."""
+
+import msgspec
+
+from spillway.core.clock import Seconds
+from spillway.core.priority import Priority
+from spillway.traffic.events import Arrived
+from spillway.traffic.pools import EndpointState
+from spillway.traffic.rates import DrainRate
+
+RANK_OF = {priority: priority.rank for priority in Priority}
+
+
+class RequestState(msgspec.Struct, eq=False, gc=False):
+    """Running while `endpoint` is set, else waiting. Nothing points back here but the tables of the controller and the
+    waiting room, so it needs no garbage collection."""
+
+    arrived: Arrived
+    rank: int
+    rate: DrainRate  # of its model, also when the model is gone from the configuration
+    kv_tokens: int  # what it holds of a pool's KV tokens while it runs
+    endpoint: EndpointState | None = None
+    attempt: int = 0
+    sent_at: Seconds = 0.0
+    answering: bool = False  # the first token came: no other attempt may follow
+    tried: tuple[EndpointState, ...] = ()
+    queued_at: Seconds = 0.0
+    deadline: Seconds = 0.0  # of the present wait
+    waited_s: Seconds = 0.0  # in earlier waits: all of them together last at most the priority's max_wait_s
+
+
+def kv_tokens_of(arrived: Arrived) -> int:
+    """n_in + n_out / 2, the mean over its life: it begins with its input and ends with all of its output."""
+    return arrived.input_tokens + ((arrived.output_tokens + 1) >> 1)

@@ -1,0 +1,100 @@
+"""Everything that stands: pools, endpoints, models. Made and remade from the configuration; what runs is never forgotten.
+
+A pool or endpoint that leaves the configuration is retired: it takes nothing, and stays until what runs there has ended,
+so its requests are accounted for, and if it comes back meanwhile it comes back with them.
+"""
+
+from spillway.core.clock import Seconds
+from spillway.core.errors import ConfigError
+from spillway.core.ids import EndpointUrl, ModelName, PoolName
+from spillway.traffic.choice import is_last_usable
+from spillway.traffic.fleet import Fleet, PoolSpec
+from spillway.traffic.models import ModelState
+from spillway.traffic.pools import RANKS, EndpointState, PoolState
+from spillway.traffic.validation import problems
+
+
+class World:
+    def __init__(self) -> None:
+        self.fleet = Fleet(pools={}, models={})
+        self.pools: dict[PoolName, PoolState] = {}
+        self.models: dict[ModelName, ModelState] = {}
+        self.endpoints: dict[EndpointUrl, tuple[EndpointState, ...]] = {}  # the configured ones
+
+    def configure(self, fleet: Fleet, now: Seconds) -> list[ModelState]:
+        """Returns the models that are gone, for their waiting to be refused. A fleet with problems raises and changes nothing."""
+        if wrong := problems(fleet):
+            raise ConfigError("; ".join(wrong))
+        self.fleet = fleet
+        for name, spec in fleet.pools.items():
+            self._configure_pool(name, spec)
+        for name in self.pools.keys() - fleet.pools.keys():
+            self.pools[name].retire()
+        gone = [model for name, model in self.models.items() if name not in fleet.models]
+        for name, spec in fleet.models.items():
+            model = self.models.get(name)
+            if model is None:
+                self.models[name] = ModelState(spec, fleet, self.pools)
+            else:
+                model.configure(spec, fleet, self.pools)
+        for model in gone:
+            del self.models[model.name]
+        self._connect()
+        for pool in list(self.pools.values()):
+            pool.refresh(now)
+            self.forget_if_over(pool)
+        return gone
+
+    def forget_if_over(self, pool: PoolState) -> None:
+        """Drops what is retired and has nothing in flight any more."""
+        over = [url for url, endpoint in pool.endpoints.items() if endpoint.retired and not endpoint.in_flight]
+        for url in over:
+            del pool.endpoints[url]
+        if pool.retired and not pool.in_flight:
+            self.pools.pop(pool.spec.name, None)
+
+    def is_last_usable(self, endpoint: EndpointState) -> bool:
+        """Whether some model would be left without an endpoint if this one opened. Looked at when a breaker trips only."""
+        models = (self.models[name] for name in endpoint.pool.models)
+        return endpoint.usable and any(is_last_usable(model, endpoint) for model in models)
+
+    def _configure_pool(self, name: PoolName, spec: PoolSpec) -> None:
+        pool = self.pools.get(name)
+        if pool is None:
+            pool = self.pools[name] = PoolState(spec, self.fleet)
+        else:
+            if pool.retired:
+                pool.retired, pool.override = False, None
+            pool.configure(spec, self.fleet)
+        kept = pool.endpoints
+        # rebuilt in the order of the configuration; an operator's drain holds wherever the endpoint moves
+        pool.endpoints = {url: kept.pop(url, None) or self._endpoint(url, pool) for url in spec.endpoints}
+        for endpoint in pool.endpoints.values():
+            endpoint.retired = False
+            endpoint.breaker.rules = self.fleet.breaker
+        for url, endpoint in kept.items():
+            endpoint.retired = True
+            pool.endpoints[url] = endpoint
+
+    def _endpoint(self, url: EndpointUrl, pool: PoolState) -> EndpointState:
+        draining = any(known.draining for known in self.endpoints.get(url, ()))
+        return EndpointState(url, pool, self.fleet.breaker, draining=draining)
+
+    def _connect(self) -> None:
+        """The cross references: which models a pool serves and who waits for it, which endpoints an address means."""
+        serves: dict[PoolName, list[ModelName]] = {name: [] for name in self.pools}
+        endpoints: dict[EndpointUrl, list[EndpointState]] = {}
+        for name, model in self.models.items():
+            for pool in model.pools:
+                serves[pool.spec.name].append(name)
+        for name, pool in self.pools.items():
+            pool.models = tuple(serves[name])
+            pool.nobody_waits()
+            for url, endpoint in pool.endpoints.items():
+                if not endpoint.retired:
+                    endpoints.setdefault(url, []).append(endpoint)
+        for model in self.models.values():
+            for rank in RANKS:
+                if model.room.lanes[rank].waiting:
+                    model.want(rank)
+        self.endpoints = {url: tuple(states) for url, states in endpoints.items()}
