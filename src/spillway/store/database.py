@@ -120,14 +120,20 @@ class Database:
         return result
 
     def _current(self) -> sqlite3.Connection:
-        if self._connection is not None and _file_id(self.path) == self._file:
+        file = _file_id(self.path)
+        if self._connection is not None and file == self._file:
             return self._connection
-        if self._file is None and self.opened == 0:
+        if self.opened == 0:
             raise StoreError("the database was never started")
-        self._disconnect()
-        if _file_id(self.path) is None:
+        if file is None:
+            # the connection stays: the file may come back, and until then its number is nobody else's
             raise StoreError(f"{self.path.name} is gone")
-        self._drop_old_log()
+        return self._replace()
+
+    def _replace(self) -> sqlite3.Connection:
+        """Another file has taken the place of the one that was open."""
+        self._disconnect()
+        self._set_old_log_aside()
         connection = self._connect()
         try:
             if _version(connection) != len(migrations()):
@@ -158,11 +164,11 @@ class Database:
         self.opened += 1
         return connection
 
-    def _drop_old_log(self) -> None:
+    def _set_old_log_aside(self) -> None:
         """The write-ahead log of the file that went away would be replayed into the one that took its place."""
         if self._log_file is not None and _file_id(self._log_path) == self._log_file:
-            for path in (self._log_path, self.path.with_name(f"{self.path.name}-shm")):
-                path.unlink(missing_ok=True)
+            self._log_path.replace(self._log_path.with_name(f"{self._log_path.name}.old"))
+            self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
         self._log_file = None
 
     def _disconnect(self) -> None:

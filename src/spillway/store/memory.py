@@ -11,6 +11,7 @@ from spillway.core.clock import Seconds
 from spillway.core.errors import StoreError
 from spillway.core.ids import KeyId, RequestId, TenantId
 from spillway.core.usage import UsageRecord
+from spillway.store.bounds import bounded
 from spillway.store.rollups import NANO, HourKey, HourSums, added, nano_usd, page, page_limit, read_cursor, summed
 from spillway.store.rows import MAX_PAGE_ROWS, Grain, HourPage, HourQuery, Ingested, KeyRow, Revision
 
@@ -59,7 +60,7 @@ class MemoryUsage:
 
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         fresh: dict[RequestId, UsageRecord] = {}
-        for record in records:
+        for record in map(bounded, records):
             if record.request not in self._records:
                 fresh.setdefault(record.request, msgspec.structs.replace(record, cost_usd=nano_usd(record) / NANO))
         self._records.update(fresh)

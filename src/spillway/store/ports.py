@@ -33,7 +33,7 @@ class KeyStore(Protocol):
 
 class UsageStore(Protocol):
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
-        """All of them in one transaction. A record whose request is there already counts nothing."""
+        """All of them in one transaction. A record whose request is there already counts nothing; numbers are `bounded`."""
         ...
 
     async def record(self, request: RequestId) -> UsageRecord | None: ...

@@ -30,7 +30,6 @@ def hour_key(record: UsageRecord) -> HourKey:
 
 
 def nano_usd(record: UsageRecord) -> int:
-    """OverflowError or ValueError where the cost is not a number."""
     return round(record.cost_usd * NANO)
 
 

@@ -29,15 +29,13 @@ class SqliteUsage:
         def work(connection: sqlite3.Connection) -> Ingested:
             add = self._sql["add"]
             # row by row: only the rows that are new go into the sums
-            fresh = [record for record in records if connection.execute(add, _columns(record)).rowcount == 1]
+            fresh = [
+                record for record in map(bounded, records) if connection.execute(add, _columns(record)).rowcount == 1
+            ]
             connection.executemany(self._sql["add_to_hour"], [key + sums for key, sums in summed(fresh).items()])
             return Ingested(len(fresh), len(records) - len(fresh))
 
-        try:
-            return await self._database.write(work)
-        except (OverflowError, ValueError):  # a number that SQLite cannot hold
-            records = [bounded(record) for record in records]
-            return await self._database.write(work)
+        return await self._database.write(work)
 
     async def record(self, request: RequestId) -> UsageRecord | None:
         def work(connection: sqlite3.Connection) -> UsageRecord | None:

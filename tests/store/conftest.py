@@ -1,0 +1,73 @@
+"""Records and stores for the tests of this package."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import pytest
+
+from spillway.core.ids import KeyId, ModelName, PoolName, RequestId, TenantId, VersionName
+from spillway.core.outcome import Outcome
+from spillway.core.priority import Priority
+from spillway.core.usage import UsageRecord
+from spillway.store.memory import MemoryKeys, MemoryUsage
+from spillway.store.opening import Stores
+from spillway.store.ports import KeyStore, UsageStore
+from spillway.store.settings import Settings
+
+HOUR_S = 1_767_225_600  # 2026-01-01T00:00Z
+
+
+class MakeRecord(Protocol):
+    def __call__(self, request: str, **changes: object) -> UsageRecord: ...
+
+
+class Pair(msgspec.Struct):
+    keys: KeyStore
+    usage: UsageStore
+
+
+OpenPair = Callable[[], AbstractAsyncContextManager[Pair]]
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    base = UsageRecord(
+        request=RequestId("req_0"), finished_at_s=HOUR_S + 60.0, tenant=TenantId("acme"), key=KeyId("key_a"),
+        model=ModelName("npc"), version=VersionName("npc-1"), pool=PoolName("npc@east"), priority=Priority.INTERACTIVE,
+        outcome=Outcome.OK, attempts=1, spilled=False, streamed=True, prompt_tokens=100, cached_tokens=None,
+        completion_tokens=20, estimated=False, ttft_s=0.2, tpot_s=0.02, duration_s=0.6, cost_usd=0.000_123,
+    )  # fmt: skip
+
+    def make(request: str, **changes: object) -> UsageRecord:
+        return msgspec.structs.replace(base, request=request, **changes)
+
+    return make
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def open_pair(request: pytest.FixtureRequest, tmp_path: Path) -> OpenPair:
+    """Both stores, on the database and on its twin."""
+
+    @asynccontextmanager
+    async def memory():
+        yield Pair(MemoryKeys(), MemoryUsage())
+
+    @asynccontextmanager
+    async def sqlite():
+        async with Stores(Settings(), tmp_path) as stores:
+            yield Pair(stores.keys, stores.usage)
+
+    return memory if request.param == "memory" else sqlite
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[logging.Logger]:
+    """A logger of its own, seen by `caplog`."""
+    logger = logging.Logger("spillway.test")
+    logger.addHandler(caplog.handler)
+    yield logger
+    logger.removeHandler(caplog.handler)
