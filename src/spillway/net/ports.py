@@ -100,13 +100,15 @@ class Route:
 
 
 class Rejection(enum.Enum):
-    """Why the server itself refuses a request before any route saw it."""
+    """Why the server itself refuses a request. The connection is closed after the answer."""
 
     MALFORMED = "malformed"
     HEAD_TOO_LARGE = "head_too_large"
     BODY_TOO_LARGE = "body_too_large"
     TOO_SLOW = "too_slow"
-    DRAINING = "draining"
+    DRAINING = "draining"  # not received whole when the time to drain was over
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    INTERNAL = "internal"  # a route raised, or did something that it must not
 
 
 class Service(Protocol):
@@ -165,5 +167,6 @@ class Origin(Protocol):
     def send(self, request: bytes, receiver: Receiver) -> Ticket:
         """Send a complete HTTP/1.1 request (head and body in one). Uses an idle connection (last in, first out), else
         opens one. If an idle connection turns out to be dead before any byte of a response came, the request is sent
-        once more on a new connection; that is not told to the receiver."""
+        once more on a new connection; that is not told to the receiver. Dead means lost within
+        `ClientLimits.stale_window_s` of sending. The receiver is never called before `send` has returned."""
         ...

@@ -1,0 +1,379 @@
+"""One accepted connection: requests in, one at a time handed to their routes, answers out in the same order.
+
+Hot path. What matters for speed: a request that comes whole on an idle connection takes `data_received`, one feed of the parser, one
+pass of `_advance` and the route's `handle`; its answer is one `transport.write`. There is no timer, task or future per request or
+per connection: the server's sweep looks at every connection about once a second, and the hot path leaves it a flag, not a time.
+
+Rules:
+1. While an exchange is being answered and its body is complete, later bytes are set aside unparsed (over `HELD_BYTES` reading
+   pauses). What one feed of the parser brought beyond that waits in `reader.ready`: at most the requests in `FEED_BYTES`.
+2. A request is handed over when the answer before it is complete and the client takes what is written.
+3. A refusal is answered in its turn and is the last answer. A connection that ends while its client may still be sending lingers: our
+   half is shut, what comes is thrown away until the client closes or `linger_s` is over. Else a reset could overtake the answer.
+4. The end of the client's sending means that the client left, also where it closed only its half: GPUs that generate for nobody
+   are worse than a client that loses answers which it did not wait for. What was already written is flushed.
+   While reading is paused (rule 1, or by a streamed route) leaving is seen when reading goes on, or by a write.
+"""
+
+import asyncio
+import logging
+from typing import cast
+
+from spillway.net.exchange import CLOSE, STATUS_LINES, ServerExchange
+from spillway.net.ports import Rejection, Service
+from spillway.net.reading import FEED_BYTES, RefusedError, RequestReader
+from spillway.net.settings import ServerLimits
+
+HELD_BYTES = 64 * 1024
+LINGER_BYTES = 4 * 1024 * 1024
+TOLD_OVER_BOUND = 1024  # connections over `max_connections` that are still told 503
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+log = logging.getLogger(__name__)
+
+
+class Shared:
+    """What the connections of one server have in common."""
+
+    __slots__ = ("draining", "emptied", "limits", "loop", "open", "service")
+
+    def __init__(self, service: Service, limits: ServerLimits, loop: asyncio.AbstractEventLoop) -> None:
+        self.service = service
+        self.limits = limits
+        self.loop = loop
+        self.open: set[ServerConnection] = set()
+        self.draining = False
+        self.emptied: asyncio.Future[None] | None = None
+
+
+class ServerConnection(asyncio.Protocol):
+    __slots__ = (
+        "_advancing", "_body_paused", "_buffered_bytes", "_current", "_ending", "_held", "_held_bytes", "_reader", "_reading_paused", "_refused",
+        "_shared", "_since_s", "_write_paused", "closing", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._reader = RequestReader(self, shared.service, shared.limits, shared.loop.time)
+        self._current: ServerExchange | None = None  # handed over, not yet answered
+        self._refused: Rejection | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._since_s = shared.loop.time()  # when the sweep saw the present state begin
+        self._buffered_bytes = 0  # towards the client, at the last sweep
+        self._advancing = False
+        self._body_paused = False  # by a streamed route
+        self._reading_paused = False
+        self._write_paused = False
+        self._ending = False
+        self.closing = shared.draining
+
+    # called by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        shared = self._shared
+        limits = shared.limits
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=limits.write_buffer_bytes, low=limits.write_buffer_bytes // 4)
+        self._reader.peer = _peer(self.transport)
+        shared.open.add(self)
+        if len(shared.open) > limits.max_connections + TOLD_OVER_BOUND:
+            self.cut()
+        elif len(shared.open) > limits.max_connections:
+            self._refuse(Rejection.TOO_MANY_CONNECTIONS)
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        busy = self._current is not None and reader.incoming is None
+        if busy or self._held or reader.ready or reader.ended:
+            self._set_aside(data)
+        elif len(data) > FEED_BYTES:
+            self._hold(data)
+            self._advance()
+        else:
+            self._feed(data)
+            self._advance()
+
+    def eof_received(self) -> None:
+        self._left()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        shared = self._shared
+        shared.open.discard(self)
+        self._left()
+        if shared.emptied is not None and not shared.open and not shared.emptied.done():
+            shared.emptied.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        if self._current is not None and self._current.listener is not None:
+            self._current.listener.client_slow()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._current is None:
+            self._advance()
+        elif self._current.listener is not None:
+            self._current.listener.client_ready()
+
+    # from bytes to requests
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        try:
+            self._reader.feed(data)
+        except RefusedError as refused:
+            if refused.reason is Rejection.INTERNAL:
+                log.exception("finding a route failed")
+            self._refuse(refused.reason)
+            return
+        if self._current is not None:
+            self._deliver(self._current)
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        self._held_bytes += len(data)
+
+    def _set_aside(self, data: bytes) -> None:
+        if not self._reader.ended:
+            self._hold(data)
+            self._update_reading()
+            return
+        self._held_bytes += len(data)  # thrown away, but counted
+        if self._held_bytes > LINGER_BYTES:
+            self.cut()
+
+    def _parse_held(self) -> None:
+        """Parses what was held until there is a request to hand over."""
+        reader = self._reader
+        data = memoryview(b"".join(self._held))
+        self._held.clear()
+        at = 0
+        while at < len(data) and not (reader.ready or reader.ended or self._body_paused):
+            size = max(FEED_BYTES, reader.body_rest)
+            self._feed(data[at : at + size])
+            at += size
+        self._held_bytes = 0
+        if at < len(data) and not reader.ended:
+            self._hold(bytes(data[at:]))
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        pause = self._body_paused or self._held_bytes > HELD_BYTES
+        if pause and not self._reading_paused:
+            self.transport.pause_reading()
+        elif self._reading_paused and not pause:
+            self.transport.resume_reading()
+        self._reading_paused = pause
+
+    # from requests to answers
+
+    def _advance(self) -> None:
+        """Does what can be done now, in order."""
+        if self._advancing:
+            return
+        self._advancing = True
+        reader = self._reader
+        while not self._ending:
+            if self._current is None:
+                if self._write_paused:
+                    break
+                if reader.ready:
+                    self._hand_over(reader.ready.popleft())
+                    continue
+                if self._refused is not None:
+                    self._answer_refusal(self._refused)
+                    break
+            elif reader.incoming is None:
+                break
+            if not self._held or self._body_paused:
+                break
+            self._parse_held()
+        self._advancing = False
+        if reader.incoming is not None:
+            self._say_continue(reader.incoming)
+        elif self.closing and self._current is None and not self._ending and not self.more():
+            self._end(linger=False)
+
+    def _hand_over(self, exchange: ServerExchange) -> None:
+        self._current = exchange
+        try:
+            exchange.route.handle(exchange)
+        except Exception:
+            log.exception("handling %s failed", exchange.path)
+            self._fail(exchange)
+            return
+        if exchange.route.streamed and self._current is exchange:
+            self._deliver(exchange)
+
+    def _deliver(self, exchange: ServerExchange) -> None:
+        """Gives the sink of a streamed route what has come of the body. Without a sink it is thrown away."""
+        exchange.join_body()
+        data, exchange.body = exchange.body, b""
+        try:
+            if data and exchange.sink is not None:
+                exchange.sink.body_piece(data)
+            if exchange.body_complete and exchange.sink is not None:
+                exchange.sink.body_end()
+        except Exception:
+            log.exception("receiving the body of %s failed", exchange.path)
+            self._fail(exchange)
+        if exchange.body_complete and self._body_paused:
+            self._body_paused = False
+            self._update_reading()
+
+    def _fail(self, exchange: ServerExchange) -> None:
+        """The route broke: an error where there is still room for one, and its listener may clean up."""
+        listener = exchange.listener
+        if exchange.begun:
+            exchange.abort()
+        else:
+            exchange.respond(*self._shared.service.rejection(Rejection.INTERNAL))
+        if listener is not None:
+            listener.client_left()
+
+    def _say_continue(self, incoming: ServerExchange) -> None:
+        if not incoming.expects_continue or (self._current or incoming) is not incoming or self._ending:
+            return
+        incoming.expects_continue = False
+        if not (incoming.begun or incoming.pieces):
+            self.transport.write(CONTINUE)
+
+    def more(self) -> bool:
+        """Something of a further request has come."""
+        reader = self._reader
+        return bool(reader.ready or self._held or reader.in_head or reader.incoming)
+
+    def answered(self, *, keep: bool) -> None:
+        """Called by the exchange when its answer is written."""
+        self._current = None
+        self._reader.progress = True
+        if not keep:
+            self._end(linger=self.more())
+        elif self._held or self._reader.ready or self._refused is not None:
+            self._advance()
+
+    # endings
+
+    def _refuse(self, reason: Rejection) -> None:
+        """Nothing more is parsed. The refusal is answered after the answers that are still due."""
+        reader = self._reader
+        incoming, reader.incoming = reader.incoming, None
+        reader.ended = True
+        reader.in_head = False
+        self._held.clear()
+        self._refused = reason
+        if incoming is not None and incoming in reader.ready:
+            reader.ready.remove(incoming)
+        if incoming is not None and incoming is self._current:
+            self._current = None
+            begun, listener = incoming.begun, incoming.listener
+            incoming.detach()
+            if begun:
+                self.cut()
+            if listener is not None:
+                listener.client_left()
+        self._advance()
+
+    def _answer_refusal(self, reason: Rejection) -> None:
+        status, headers, body = self._shared.service.rejection(reason)
+        line = STATUS_LINES[status]
+        self.transport.write(b"%b%bcontent-length: %d\r\n%b\r\n%b" % (line, headers, len(body), CLOSE, body))
+        self._end(linger=True)
+
+    def _end(self, *, linger: bool) -> None:
+        """Closes when everything is written."""
+        self._ending = True
+        self._reader.ended = True
+        self._reader.progress = True
+        self._held.clear()
+        self._held_bytes = 0
+        self._body_paused = False
+        if not linger:
+            self.transport.close()
+            return
+        self._update_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def cut(self) -> None:
+        """Closes at once, so that the client sees an incomplete answer."""
+        self._current = None
+        self._ending = True
+        self._reader.close()
+        self._held.clear()
+        self.transport.abort()
+
+    def _left(self) -> None:
+        self._ending = True
+        self._held.clear()
+        self._reader.close()
+        exchange, self._current = self._current, None
+        if exchange is not None:
+            listener = exchange.listener
+            exchange.detach()
+            if listener is not None:
+                listener.client_left()
+
+    # streamed routes
+
+    def pause_body(self, exchange: ServerExchange) -> None:
+        if exchange is self._reader.incoming:
+            self._body_paused = True
+            self._update_reading()
+
+    def resume_body(self, exchange: ServerExchange) -> None:
+        if self._body_paused and exchange is self._current:
+            self._body_paused = False
+            self._update_reading()
+            self._advance()
+
+    # called by the server
+
+    def drain(self, *, spoken: bool) -> None:
+        """The answer that is due is the last one. An idle connection is closed, unless it has `spoken` but was not read."""
+        self.closing = True
+        if not spoken and self._current is None and not self._ending and not self.more():
+            self._end(linger=False)
+
+    def refuse_unfinished(self) -> None:
+        """The time to drain is over: what was not received whole is refused."""
+        if self._current is None and not self._ending:
+            self._refuse(Rejection.DRAINING)
+
+    def sweep(self, now_s: float) -> None:
+        """Enforces the limits of time. Called about once a second."""
+        reader = self._reader
+        limits = self._shared.limits
+        if reader.progress:
+            reader.progress = False
+            self._since_s = now_s
+        waited_s = now_s - self._since_s
+        if self._write_paused or self._ending:
+            self._sweep_writing(now_s)
+        elif reader.incoming is not None:
+            if not self._reading_paused and waited_s > limits.body_timeout_s:
+                self._refuse(Rejection.TOO_SLOW)
+        elif self._current is not None:
+            return
+        elif reader.in_head:
+            if waited_s > limits.head_timeout_s:
+                self._refuse(Rejection.TOO_SLOW)
+        elif waited_s > (limits.linger_s if self.closing else limits.idle_timeout_s):
+            self._end(linger=False)
+
+    def _sweep_writing(self, now_s: float) -> None:
+        buffered_bytes = self.transport.get_write_buffer_size()
+        if buffered_bytes != self._buffered_bytes:
+            self._buffered_bytes = buffered_bytes
+            self._since_s = now_s
+            return
+        limits = self._shared.limits
+        if now_s - self._since_s > (limits.write_timeout_s if buffered_bytes else limits.linger_s):
+            self.transport.abort()
+
+
+def _peer(transport: asyncio.Transport) -> str:
+    address = transport.get_extra_info("peername")
+    return str(address[0]) if isinstance(address, tuple) else ""
