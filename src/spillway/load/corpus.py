@@ -12,6 +12,7 @@ import numpy as np
 RING_CHARS = 1 << 18
 _HASH_MULTIPLIER = 2654435761  # Knuth's: spreads small consecutive ids over the ring
 DEFAULT_CHARS_PER_TOKEN = 4.0
+MAX_CHARS_PER_TOKEN = 64.0
 
 _WORDS = (
     "the a an old young brave quiet hidden broken golden silver frozen burning ancient small great dark bright lost found "
@@ -38,11 +39,11 @@ class Yardstick(msgspec.Struct, frozen=True):
 
 def yardstick_from(probes: Sequence[tuple[int, int]]) -> Yardstick | None:
     """The least-squares line through probes of (characters, prompt tokens as reported). None where they cannot give one:
-    fewer than two lengths, or tokens that do not grow with characters."""
+    fewer than two lengths, or tokens that hardly grow with characters."""
     if len({chars for chars, _ in probes}) < 2:
         return None
     slope, overhead = np.polyfit([chars for chars, _ in probes], [tokens for _, tokens in probes], 1)
-    if slope <= 0:
+    if slope < 1 / MAX_CHARS_PER_TOKEN:
         return None
     return Yardstick(round(1 / float(slope), 4), round(max(0.0, float(overhead)), 2), measured=True)
 
