@@ -24,7 +24,6 @@ HOT_PATHS: dict[bytes, Kind] = {
     b"/v1/embeddings": Kind.EMBEDDINGS,
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _SESSION_HEADERS = frozenset((b"x-session-id", b"session-id"))
 _REJECTIONS = {
     Rejection.MALFORMED: Outcome.INVALID_REQUEST,
@@ -115,7 +114,7 @@ class DataPlane:
         extra = b"x-request-id: %b\r\n" % request.encode()
         if client_id and _REQUEST_ID.match(client_id):
             extra += b"x-client-request-id: %b\r\n" % client_id
-        extra += self._tracing.begin(request, traceparent if _TRACEPARENT.match(traceparent) else b"")
+        extra += self._tracing.begin(request, traceparent)
         call = self._pipeline.take(Ask(request, kind, path, secret, exchange.body, extra, session), client)
         if call is not None:
             exchange.listener = call

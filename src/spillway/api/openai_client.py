@@ -58,9 +58,10 @@ class OpenAIClient:
     def _headers(self, served: Served) -> bytes:
         if served.pool is None or not self._expose_pools:
             return b"x-request-id: %b\r\n" % served.request.encode()
-        lines = "x-request-id: %s\r\nx-spillway-pool: %s\r\nx-spillway-version: %s\r\nx-spillway-attempts: %d\r\nx-spillway-overhead-ms: %.3f\r\n" % (
-            served.request, served.pool, served.version, served.attempts, served.overhead_ms,
-        )  # fmt: skip
+        lines = (
+            f"x-request-id: {served.request}\r\nx-spillway-pool: {served.pool}\r\nx-spillway-version: {served.version}\r\n"
+            f"x-spillway-attempts: {served.attempts}\r\nx-spillway-overhead-ms: {served.overhead_ms:.3f}\r\n"
+        )
         if served.spill is not None:
             lines += f"x-spillway-spill: {served.spill}\r\n"
         return lines.encode("latin-1", "replace")

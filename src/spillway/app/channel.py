@@ -29,6 +29,8 @@ class Channel(asyncio.Protocol, Generic[Incoming]):
         self._closed = closed
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
+        self._ended = asyncio.get_running_loop().create_future()
+        self._leaving = False
 
     @classmethod
     async def over(
@@ -59,7 +61,9 @@ class Channel(asyncio.Protocol, Generic[Incoming]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._closed()
+        self._ended.set_result(None)
+        if not self._leaving:
+            self._closed()
 
     def send(self, message: object) -> None:
         """A message to a side that is gone is dropped: `closed` has been or will be called."""
@@ -69,5 +73,12 @@ class Channel(asyncio.Protocol, Generic[Incoming]):
         self._transport.write(_LENGTH.pack(len(encoded)) + encoded)
 
     def close(self) -> None:
+        """What was sent still leaves; `closed` is not called for an end of our own making."""
+        self._leaving = True
         if self._transport is not None:
             self._transport.close()
+
+    async def finish(self) -> None:
+        """Close, and wait until everything sent has left or the other side is gone."""
+        self.close()
+        await self._ended

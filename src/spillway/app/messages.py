@@ -56,7 +56,6 @@ class Told(msgspec.Struct, frozen=True, tag=True):
 
     report: Report
     snapshot: Snapshot
-    in_flight: int
 
 
 class SegmentClosed(msgspec.Struct, frozen=True, tag=True):

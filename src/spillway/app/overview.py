@@ -7,7 +7,7 @@ from spillway.telemetry.metrics import Totals
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.snapshot import EndpointView, PoolView, QueueView, Snapshot
 
-_SEVERITY = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+BREAKER_SEVERITY = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
 class Overview:
@@ -18,7 +18,7 @@ class Overview:
         self._snapshots: dict[str, Snapshot] = {}
 
     def told(self, worker: str, told: Told) -> None:
-        self.totals.update(worker, told.report)
+        self.totals.add(worker, told.report)
         self._snapshots[worker] = told.snapshot
 
     def retire(self, worker: str) -> None:
@@ -74,7 +74,7 @@ def _mean_load(views: list[PoolView]) -> float:
 def _endpoint(views: list[EndpointView]) -> EndpointView:
     return EndpointView(
         url=views[0].url,
-        breaker=max((view.breaker for view in views), key=_SEVERITY.__getitem__),
+        breaker=max((view.breaker for view in views), key=BREAKER_SEVERITY.__getitem__),
         in_flight=sum(view.in_flight for view in views),
         draining=all(view.draining for view in views),
     )

@@ -8,21 +8,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from starlette.applications import Starlette
+
 from spillway import config
-from spillway.app.admin_server import AdminServer
+from spillway.api.admin import admin_app
+from spillway.app.admin_server import AdminServer, admin_token, allowed_hosts
 from spillway.app.crew import Crew
 from spillway.app.listeners import listen
 from spillway.app.member import Member
 from spillway.app.messages import Begin, Keys, Operate, Reconfigure, Told, ToWorker
+from spillway.app.operations import ParentOperations
 from spillway.app.overview import Overview
 from spillway.app.system import SystemClock, SystemRng
 from spillway.config import Configuration
+from spillway.console.pages import fleet_page
 from spillway.core.errors import ConfigError, StoreError
 from spillway.store.intake import Intake
 from spillway.store.keyring import KeyFeed, KeysPatched
 from spillway.store.minting import load_seal
 from spillway.store.opening import Stores
 from spillway.store.watch import KeyWatch
+from spillway.telemetry.prometheus import render
 from spillway.traffic.events import DrainSet, LimitSet
 
 WATCH_S = 1.0  # how often the configuration file is looked at
@@ -45,13 +51,14 @@ class Parent:
         self.clock = SystemClock()
         self.rng = SystemRng()
         self.overview = Overview()
-        self.reload_error: str | None = None  # why the last reload changed nothing
         self._path = path
         self._environ = environ
         self._log = log
         self._feed = KeyFeed()
         self._operated: dict[str, Operate] = {}  # what operators set by hand, by what it is about
         self._stopping = asyncio.Event()
+        self._members = configuration.gateway.workers  # for this life: the number of listening sockets
+        self._crew: Crew | None = None
         self._mtime_ns = path.stat().st_mtime_ns
 
     async def run(self, ready: Ready | None = None) -> None:
@@ -63,9 +70,9 @@ class Parent:
             await self._take_in()  # what an earlier life left
             self.keys = self._key_watch()
             await self.keys.refresh()
-            listeners = listen(gateway.listen, gateway.workers)
+            listeners = listen(gateway.listen, self._members)
             stack.callback(_close_all, listeners)
-            await stack.enter_async_context(AdminServer(self, gateway.admin))
+            await stack.enter_async_context(AdminServer(self._admin_app(), gateway.admin))
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 self._crew = Crew(
@@ -79,11 +86,11 @@ class Parent:
                 )
                 self._catch_signals()
                 always = [tasks.create_task(work) for work in (self.keys.run(), self.intake.run(), self._watch_file())]
-                await self._crew.start()
+                await crew.start()
                 if ready is not None:
                     ready(_address_of(listeners[0]))
                 await self._stopping.wait()
-                await self._crew.stop(gateway.drain_s)
+                await crew.stop(gateway.drain_s)
                 for task in always:
                     task.cancel()
             await self._take_in()
@@ -93,33 +100,37 @@ class Parent:
 
     # What operators do
 
+    def metrics(self) -> bytes:
+        """Prometheus text of all workers together."""
+        return render(self.overview.totals.total()).encode()
+
     def operate(self, event: LimitSet | DrainSet) -> None:
         """Tell every worker, and those that start later. A limit is sliced like a configured one."""
         about = event.pool if isinstance(event, LimitSet) else event.endpoint
         self._operated[about] = Operate(event)
-        self._crew.send(self._operated[about])
+        self._tell_crew(self._operated[about])
 
-    async def reload(self) -> None:
-        """Read the file again. A bad one changes nothing and says why."""
+    async def reload(self) -> str | None:
+        """Read the file again. A bad one changes nothing; returns why."""
         try:
             configuration = config.load(self._path, self._environ)
             await self.keys.fix(config.key_rows(configuration, self.seal, self.clock.wall()))
         except (ConfigError, StoreError) as error:
-            self.reload_error = str(error)
             self._log.error("the configuration is not used, the old one stays: %s", error)
-            return
-        self.reload_error = None
+            return str(error)
         self.configuration = configuration
-        self._crew.send(Reconfigure(configuration))
+        self._tell_crew(Reconfigure(configuration))
         self._log.info("the configuration was read again")
+        return None
 
     async def restart_workers(self) -> None:
-        await self._crew.restart(self.configuration.gateway.drain_s)
+        if self._crew is not None:
+            await self._crew.restart(self.configuration.gateway.drain_s)
 
     # What keeps it going
 
     def _first_messages(self, slot: int) -> Iterator[ToWorker]:
-        yield Begin(self.configuration, str(self.home), slot, self.configuration.gateway.workers, self._feed.all())
+        yield Begin(self.configuration, str(self.home), slot, self._members, self._feed.all())
         yield from self._operated.values()
 
     def _key_watch(self) -> KeyWatch:
@@ -127,8 +138,22 @@ class Parent:
         return KeyWatch(self.stores.keys, self._feed, self._publish_keys, clock=self.clock, log=self._log, fixed=fixed)
 
     async def _publish_keys(self, change: KeysPatched) -> None:
+        self._tell_crew(Keys(change))
+
+    def _tell_crew(self, message: ToWorker) -> None:
         if self._crew is not None:
-            self._crew.send(Keys(change))
+            self._crew.send(message)
+
+    def _retired(self, worker: str) -> None:
+        """A worker ended: its counters are kept, what it left in the spool is taken in."""
+        self.overview.retire(worker)
+        self.intake.announce(worker)
+
+    def _admin_app(self) -> Starlette:
+        gateway = self.configuration.gateway
+        hosts = allowed_hosts(gateway.admin, gateway.admin_hosts)
+        token = admin_token(self.home, self.rng)
+        return admin_app(ParentOperations(self), token, hosts, lambda: self.overview.workers > 0, fleet_page())
 
     def _told(self, member: Member, told: Told) -> None:
         self.overview.told(member.name, told)

@@ -3,10 +3,9 @@
 Every call is in `_calls` from its arrival until it is settled; a call leaves it exactly once, in `_over`.
 """
 
-import asyncio
 from collections.abc import Callable
 
-from spillway.core.clock import Clock, Seconds
+from spillway.core.clock import Clock, Seconds, Timer, Timers
 from spillway.core.ids import RequestId
 from spillway.core.outcome import Outcome
 from spillway.core.usage import Usage
@@ -32,6 +31,7 @@ class Driver:
         settlement: Settlement,
         observer: Observer,
         clock: Clock,
+        timers: Timers,
         settings: GatewaySettings,
         record: Record | None = None,
     ) -> None:
@@ -40,10 +40,11 @@ class Driver:
         self._settlement = settlement
         self._observer = observer
         self._clock = clock
+        self._timers = timers
         self._settings = settings
         self._record = record
         self._calls: dict[RequestId, Call] = {}
-        self._wake: asyncio.TimerHandle | None = None
+        self._wake: Timer | None = None
         self._wake_at: Seconds = 0.0
 
     @property
@@ -97,10 +98,7 @@ class Driver:
         if relay.reads != relay.seen_reads:
             relay.seen_reads, relay.seen_at = relay.reads, now
         running_s, silent_s = now - call.dispatched_at, now - relay.seen_at
-        if call.paused:
-            if silent_s > settings.client_stall_s:
-                call.client.cut(Outcome.CLIENT_TIMEOUT, "The client stopped reading.")
-                self._drop(call, relay, Outcome.CLIENT_TIMEOUT)
+        if call.paused:  # silent because we do not read; the server's write time-out looks after the client
             return
         if running_s > settings.total_s:
             late = "the attempt took too long"
@@ -176,7 +174,7 @@ class Driver:
                 return
             self._wake.cancel()
         self._wake_at = at
-        self._wake = asyncio.get_running_loop().call_later(max(0.0, at - now), self._woke)
+        self._wake = self._timers.call_at(self._timers.time() + max(0.0, at - now), self._woke)
 
     def _woke(self) -> None:
         self._wake = None

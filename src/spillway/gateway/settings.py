@@ -15,7 +15,6 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_content_s: Seconds = 60.0  # streamed: from dispatch to the first content
     whole_s: Seconds = 300.0  # not streamed: from dispatch to the answer
     between_chunks_s: Seconds = 30.0  # silence of the upstream in the middle of an answer
-    client_stall_s: Seconds = 60.0  # a client that reads nothing of what is ready
     total_s: Seconds = 900.0  # of one attempt
     sweep_s: Seconds = 0.25
     max_held_bytes: int = 1 << 20

@@ -1,6 +1,7 @@
 """Memory twins of the gateway's ports: they keep what they are told, for a test to look at."""
 
 from spillway.core.ids import EndpointUrl, KeyId, ModelName, PoolName, RequestId, TenantId
+from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import Usage, UsageRecord
 from spillway.gateway.ports import Principal
@@ -65,12 +66,16 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.ends: list[tuple[UsageRecord, float]] = []
+        self.refusals: list[Outcome] = []
         self.spills: list[tuple[ModelName, PoolName, PoolName, str]] = []
         self.failures: list[tuple[RequestId, PoolName, EndpointUrl, Fault, str]] = []
         self.breakers: list[tuple[PoolName, EndpointUrl, str]] = []
 
     def ended(self, record: UsageRecord, overhead_s: float) -> None:
         self.ends.append((record, overhead_s))
+
+    def refused(self, outcome: Outcome) -> None:
+        self.refusals.append(outcome)
 
     def spilled(self, model: ModelName, origin: PoolName, target: PoolName, reason: str) -> None:
         self.spills.append((model, origin, target, reason))

@@ -1,0 +1,250 @@
+"""A worker: one gateway on one event loop. `python -m spillway.app.worker NAME CHANNEL_FD LISTENER_FD`, started by the parent.
+
+It knows nothing but what its parent tells it: `Begin` brings the configuration and the keys. When the channel closes, the
+parent is gone, and the worker goes too.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from spillway.api.data_plane import DataPlane
+from spillway.api.public import public_app
+from spillway.app.channel import Channel
+from spillway.app.messages import Begin, Drain, Keys, Operate, Reconfigure, SegmentClosed, Serving, Told, ToWorker
+from spillway.app.system import SystemClock, SystemRng
+from spillway.app.tracing import Tracing, tracing_of
+from spillway.backends.pools import PoolBackends
+from spillway.backends.probes import probe_forever
+from spillway.config import Configuration
+from spillway.core.clock import Seconds
+from spillway.core.ids import EndpointUrl, RequestIds
+from spillway.gateway.driver import Driver
+from spillway.gateway.journal import Journal
+from spillway.gateway.pipeline import Pipeline
+from spillway.gateway.settle import Settlement
+from spillway.net.asgi import AsgiRoute
+from spillway.net.server import HttpServer
+from spillway.net.tls import server_context
+from spillway.store.keyring import Keys as Keyring
+from spillway.store.minting import load_seal
+from spillway.store.spool import Spool
+from spillway.telemetry import logs
+from spillway.telemetry.access_log import GatewayLog
+from spillway.telemetry.gateway_metrics import GatewayMetrics, PoolGauges, QueueGauge
+from spillway.telemetry.metrics import Registry
+from spillway.telemetry.observers import Observers
+from spillway.traffic.controller import Controller
+from spillway.traffic.effects import BreakerState
+from spillway.traffic.events import Configured, LimitSet, Probed
+from spillway.traffic.fleet import share_of
+
+REPORT_S = 0.25
+
+
+class Worker:
+    """Assembled from `Begin`; serves until it is told to drain."""
+
+    def __init__(self, name: str, begin: Begin, channel: "Channel[ToWorker]", log: logging.Logger) -> None:
+        configuration, home = begin.configuration, Path(begin.home)
+        clock, rng = SystemClock(), SystemRng()
+        self._configuration = configuration
+        self._channel = channel
+        self._member, self._members = begin.member, begin.members
+        self._draining = asyncio.Event()
+        self._keyring = Keyring(load_seal(home, rng), clock)
+        self._keyring.apply(begin.keys)
+        self._metrics = GatewayMetrics(Registry(), configuration.models)
+        self._tracing: Tracing = tracing_of(configuration.telemetry.trace, rng, log)
+        access = GatewayLog(log, rng, share=configuration.telemetry.access_log_share)
+        observer = Observers([self._metrics, access, *self._tracing.observers])
+        self._spool = Spool(
+            home / "spool",
+            worker=f"{name}-{int(clock.wall() * 1000):x}",
+            timers=asyncio.get_running_loop(),
+            settings=configuration.store.spool,
+            closed=lambda segment: channel.send(SegmentClosed(segment)),
+        )
+        self._journal = _journal(configuration, home, name)
+        self._controller = Controller()
+        self._backends = PoolBackends(configuration.upstreams())
+        settlement = Settlement(self._spool, observer, clock)
+        self._driver = Driver(
+            self._controller,
+            self._backends,
+            settlement,
+            observer,
+            clock,
+            asyncio.get_running_loop(),
+            configuration.gateway.timeouts,
+            None if self._journal is None else self._journal.record,
+        )
+        self._pipeline = Pipeline(self._keyring, {}, self._driver, settlement, observer, clock)
+        self._public = AsgiRoute(
+            public_app(
+                self._keyring,
+                lambda: sorted(self._pipeline.models),
+                int(clock.wall()),
+                lambda: not self._draining.is_set(),
+            ),
+            max_body_bytes=configuration.gateway.max_body_bytes,
+        )
+        self._server = HttpServer(
+            DataPlane(
+                self._pipeline,
+                self._public.route,
+                RequestIds(rng),
+                rng,
+                self._tracing.source,
+                observer,
+                max_body_bytes=configuration.gateway.max_body_bytes,
+                expose_pools=configuration.gateway.expose_pools,
+            ),
+            configuration.gateway.limits,
+        )
+        self._configure(configuration)
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Accepts on `listener` until told to drain, then finishes what runs."""
+        gateway = self._configuration.gateway
+        context = None if gateway.tls is None else server_context(gateway.tls.cert, gateway.tls.key)
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            accepting = await loop.create_server(self._server.protocol, sock=listener, ssl=context)
+            always = [
+                tasks.create_task(self._report()),
+                tasks.create_task(self._sweep(gateway.timeouts.sweep_s)),
+                tasks.create_task(probe_forever(self._backends.probe_targets, gateway.probes, self._probed)),
+            ]
+            self._channel.send(Serving())
+            _tune_garbage_collection()
+            await self._draining.wait()
+            accepting.close()
+            await self._server.drain(gateway.drain_s)
+            for task in always:
+                task.cancel()
+        await self._public.close()
+        self._spool.close()
+        await self._tracing.close()
+        if self._journal is not None:
+            self._journal.close()
+        self._tell_parent()
+
+    def hear(self, message: ToWorker) -> None:
+        match message:
+            case Keys():
+                self._keyring.apply(message.changed)
+            case Reconfigure():
+                self._configure(message.configuration)
+            case Operate():
+                self._operate(message)
+            case Drain():
+                self._draining.set()
+            case Begin():
+                raise RuntimeError("a worker begins once")
+
+    def abandon(self) -> None:
+        """The process ends now: what is known of usage goes to the spool."""
+        self._spool.close()
+
+    def _configure(self, configuration: Configuration) -> None:
+        """Pools, models and limits change; what the sockets and files were opened with needs a restart of the worker."""
+        self._backends.configure(configuration.upstreams())
+        self._metrics.configured(configuration.models)
+        self._driver.tell(Configured(configuration.fleet().sliced(self._member, self._members)))
+        self._pipeline.models = configuration.public_names()
+
+    def _operate(self, message: Operate) -> None:
+        event = message.event
+        if isinstance(event, LimitSet) and event.limit is not None:
+            event = LimitSet(event.pool, share_of(event.limit, self._member, self._members))
+        self._driver.tell(event)
+
+    def _probed(self, endpoint: EndpointUrl, healthy: bool) -> None:
+        self._driver.tell(Probed(endpoint, healthy))
+
+    async def _sweep(self, every_s: Seconds) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            self._driver.sweep()
+
+    async def _report(self) -> None:
+        while True:
+            self._tell_parent()
+            await asyncio.sleep(REPORT_S)
+
+    def _tell_parent(self) -> None:
+        snapshot = self._controller.snapshot()
+        pools = [
+            PoolGauges(
+                pool.name,
+                pool.in_flight,
+                pool.limit,
+                pool.load_index,
+                sum(endpoint.breaker is BreakerState.OPEN for endpoint in pool.endpoints),
+            )
+            for pool in snapshot.pools
+        ]
+        self._metrics.state(pools, [QueueGauge(q.model, q.priority, q.waiting) for q in snapshot.queues])
+        self._metrics.spool(unsettled=self._spool.unsettled(), lost=self._spool.lost, full=self._spool.full)
+        self._channel.send(Told(self._metrics.report(), snapshot))
+
+
+def _journal(configuration: Configuration, home: Path, name: str) -> Journal | None:
+    settings = configuration.gateway.journal
+    if settings is None:
+        return None
+    folder = home / "journal"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Journal(folder / f"{name}.jsonl", settings.max_bytes)
+
+
+def _tune_garbage_collection() -> None:
+    """What was made at the start lives as long as the process; requests make few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+async def run(name: str, channel_fd: int, listener_fd: int) -> None:
+    log = logs.configure(SystemClock())
+    began: asyncio.Future[Begin] = asyncio.get_running_loop().create_future()
+    worker: Worker | None = None
+
+    def parent_is_gone() -> None:
+        """There is nobody to serve for: no limit, no key and no record would be counted any more."""
+        if worker is not None:
+            worker.abandon()
+        os._exit(1)
+
+    def received(message: ToWorker) -> None:
+        if isinstance(message, Begin):
+            began.set_result(message)
+        elif worker is not None:
+            worker.hear(message)
+        else:
+            early.append(message)
+
+    early: list[ToWorker] = []
+    channel = await Channel[ToWorker].over(socket.socket(fileno=channel_fd), ToWorker, received, parent_is_gone)
+    begin = await began
+    log = logs.configure(SystemClock(), level=begin.configuration.telemetry.log_level)
+    worker = Worker(name, begin, channel, log)
+    for message in early:
+        worker.hear(message)
+    await worker.serve(socket.socket(fileno=listener_fd))
+    await channel.finish()
+
+
+def main() -> None:
+    uvloop.run(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+
+
+if __name__ == "__main__":
+    main()
