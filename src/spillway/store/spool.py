@@ -189,7 +189,7 @@ class Spool:
             written = os.write(self._descriptor, frame)
             if written < len(frame):
                 os.ftruncate(self._descriptor, segment.size_bytes)
-                raise OSError("the disk took only a part")
+                raise OSError("the disk is full: it took only a part")
         except OSError:
             if os.fstat(self._descriptor).st_size != segment.size_bytes:
                 self._give_up_segment()  # its torn end must stay an end
