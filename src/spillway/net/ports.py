@@ -108,6 +108,7 @@ class Rejection(enum.Enum):
     TOO_SLOW = "too_slow"
     DRAINING = "draining"  # not received whole when the time to drain was over
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    BUSY = "busy"  # as many requests as may run on a bounded route are running
     INTERNAL = "internal"  # a route raised, or did something that it must not
 
 
