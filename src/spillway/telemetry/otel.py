@@ -4,13 +4,18 @@ A span is made when its request is over; the SDK's own thread sends them, in bat
 cannot hold. A collector that is away costs the gateway nothing.
 """
 
+import asyncio
+import logging
+import threading
+
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from spillway import __version__
 from spillway.core.outcome import Outcome
 from spillway.core.usage import UsageRecord
 from spillway.telemetry.genai import SEMCONV_VERSION, attributes
@@ -19,21 +24,23 @@ from spillway.telemetry.trace import Traced
 
 _SENT_EVERY_S = 1.0
 _EXPORT_TIMEOUT_S = 5.0
+_CLOSE_S = 5.0
 _NOT_FAULTS = frozenset((Outcome.OK, Outcome.CLIENT_LEFT))
 
 
-class OtlpSpans:
-    """telemetry.tracer.SpanSink."""
+class SpanExporter:
+    """telemetry.tracer.SpanSink. `settings.otlp_url` must be given."""
 
-    def __init__(self, exporter: SpanExporter, *, version: str, instance: str, queue: int) -> None:
-        self._resource = Resource.create(
-            {"service.name": "spillway", "service.version": version, "service.instance.id": instance}
-        )
-        self._scope = InstrumentationScope("spillway", f"{version}+genai-{SEMCONV_VERSION}")
+    def __init__(self, settings: TraceSettings, log: logging.Logger) -> None:
+        self._log = log
+        self._resource = Resource.create({"service.name": "spillway", "service.version": __version__})
+        self._scope = InstrumentationScope("spillway", f"{__version__}+genai-{SEMCONV_VERSION}")
         self._processor = BatchSpanProcessor(
-            exporter,
-            max_queue_size=queue,
-            max_export_batch_size=min(queue, 512),
+            OTLPSpanExporter(
+                endpoint=settings.otlp_url, headers=settings.otlp_headers or None, timeout=_EXPORT_TIMEOUT_S
+            ),
+            max_queue_size=settings.queue,
+            max_export_batch_size=min(settings.queue, 512),
             schedule_delay_millis=_SENT_EVERY_S * 1000,
         )
 
@@ -55,17 +62,18 @@ class OtlpSpans:
             )
         )
 
-    def close(self) -> None:
-        """Sends what is left. Blocks, up to 30 s when the collector hangs: call it from a thread, with a deadline."""
-        self._processor.shutdown()
+    async def close(self) -> None:
+        """Sends what is left, and gives up after a few seconds."""
+        done = threading.Event()
 
+        def shut() -> None:
+            self._processor.shutdown()
+            done.set()
 
-def otlp_spans(settings: TraceSettings, *, version: str, instance: str) -> OtlpSpans:
-    """`settings.otlp_url` must be given."""
-    exporter = OTLPSpanExporter(
-        endpoint=settings.otlp_url, headers=settings.otlp_headers or None, timeout=_EXPORT_TIMEOUT_S
-    )
-    return OtlpSpans(exporter, version=version, instance=instance, queue=settings.queue)
+        # a thread that nobody has to wait for: the SDK may take half a minute when the collector hangs
+        threading.Thread(target=shut, name="spillway-otel-close", daemon=True).start()
+        if not await asyncio.to_thread(done.wait, _CLOSE_S):
+            self._log.warning("the collector did not take the last spans in time")
 
 
 def _context(trace_id: str, span_id: str, *, remote: bool) -> SpanContext:

@@ -54,11 +54,8 @@ def begin(inbound: TraceContext | None, rng: Rng, *, share: float, follow: bool)
 
     `share` of the requests are traced; with `follow` a caller's own decision comes before it.
     """
-    if inbound is not None and follow:
-        sampled = inbound.sampled
-    else:
-        sampled = share > 0 and rng.random() < share
-    if not sampled:
+    obeyed = inbound if follow else None
+    if not (obeyed.sampled if obeyed is not None else share > 0 and rng.random() < share):
         return None
     span_id = _id(rng, 8)
     if inbound is None:
