@@ -84,25 +84,24 @@ class Sequences:
         """Share of the KV blocks in use, 0–1; 0 where they are unlimited."""
         return self._blocks_used / self._spec.kv_cache_size if self._spec.kv_cache_size else 0.0
 
-    def submit(self, input_tokens: int, output_tokens: int, listener: SequenceListener) -> Sequence:
-        """The tokens must fit `longest_request_tokens`. Raises EngineFullError at the bound of the waiting queue."""
+    def submit(self, sequence: Sequence) -> None:
+        """Its tokens must fit `longest_request_tokens`. Its listener may be called before this returns.
+
+        Raises EngineFullError at the bound of the waiting queue.
+        """
         self._pump()
         if len(self._waiting) >= self._spec.max_waiting_queue_length and not self._has_room():
             raise EngineFullError("the waiting queue is full")
-        sequence = Sequence(input_tokens, output_tokens, listener)
         self._waiting.append(sequence)
         self._pump()
-        return sequence
 
     def cancel(self, sequence: Sequence) -> None:
-        """Stop generating; its listener is not called again. Nothing happens to one that is over."""
+        """Stop generating; its listener is not called again. Nothing happens to one that is over or was not submitted."""
         self._pump()
-        if sequence.listener is None:
-            return
         sequence.listener = None
         if sequence.running:
             self._stop(sequence)
-        else:
+        elif sequence in self._waiting:
             self._waiting.remove(sequence)
         self._pump()
 
