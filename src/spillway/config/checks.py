@@ -1,0 +1,183 @@
+"""Mistakes that types do not show: names that nothing has, addresses that are none, keys that go together or exclude each other.
+
+Of a part that is already known to be wrong nothing more is said.
+"""
+
+from pathlib import Path as FilePath
+from urllib.parse import urlsplit
+
+from spillway.config.configuration import Configuration
+from spillway.config.document import Document
+from spillway.config.problems import Path
+from spillway.config.settings import Model, Pool
+from spillway.core.ids import ModelName, PoolName
+from spillway.traffic.validation import problems as fleet_problems
+
+
+def check(configuration: Configuration, document: Document, folder: FilePath) -> None:
+    """Reports to the document. `folder`: what relative file names are relative to."""
+    checks = _Checks(configuration, document, folder)
+    checks.gateway()
+    for name, pool in configuration.pools.items():
+        checks.pool(name, pool)
+    for name, model in configuration.models.items():
+        checks.model(name, model)
+    checks.public_names()
+    checks.keys()
+    if not document.problems:
+        for sentence in fleet_problems(configuration.fleet()):
+            document.report(_place_of(sentence, configuration), sentence)
+
+
+class _Checks:
+    def __init__(self, configuration: Configuration, document: Document, folder: FilePath) -> None:
+        self._configuration = configuration
+        self._document = document
+        self._folder = folder
+
+    def gateway(self) -> None:
+        gateway, store, shared = self._configuration.gateway, self._configuration.store, self._configuration.shared
+        for field, address in (("listen", gateway.listen), ("admin", gateway.admin)):
+            if int(address.rpartition(":")[2]) > 65535:
+                self._report(("gateway", field), "a port is at most 65535")
+        if gateway.tls is not None:
+            self._file(("gateway", "tls", "cert"), gateway.tls.cert)
+            self._file(("gateway", "tls", "key"), gateway.tls.key)
+        kind, _, place = store.url.partition(":")
+        if kind != "sqlite":
+            self._report(("store", "url"), "this kind of store is not supported yet; sqlite:PATH is")
+        elif not place or place.startswith("//"):
+            self._report(("store", "url"), "expected sqlite:PATH, such as sqlite:spillway.db")
+        if shared.url is not None:
+            self._report(("shared", "url"), "shared limits are not supported yet: leave it null and run one host")
+
+    def pool(self, name: PoolName, pool: Pool) -> None:
+        at: Path = ("pools", name)
+        if self._document.is_wrong(at):
+            return
+        if (pool.cluster is None) == (pool.provider is None):
+            self._report(at, "a pool has either a cluster or a provider", at_key=True)
+            return
+        if pool.cluster is not None:
+            self._cluster_pool(at, pool)
+        else:
+            self._hosted_pool(at, pool)
+        if pool.ca_file is not None:
+            self._file((*at, "ca_file"), pool.ca_file)
+        if pool.proxy is not None and pool.proxy != "direct":
+            self._url((*at, "proxy"), pool.proxy, schemes=("http",))
+        if pool.probe_path and not pool.probe_path.startswith("/"):
+            self._report((*at, "probe_path"), "a path begins with /")
+
+    def _cluster_pool(self, at: Path, pool: Pool) -> None:
+        if pool.cluster not in self._configuration.clusters:
+            self._unknown((*at, "cluster"), "cluster", str(pool.cluster))
+        if pool.base_url is not None:
+            self._report((*at, "base_url"), "belongs to a hosted pool; a pool on a cluster has endpoints", at_key=True)
+        if not pool.endpoints:
+            self._report((*at, "endpoints"), "a pool on a cluster needs at least one endpoint")
+        for index, url in enumerate(pool.endpoints):
+            self._url((*at, "endpoints", index), url)
+            if url.rstrip("/") in pool.urls[:index]:
+                self._report((*at, "endpoints", index), "is there twice")
+
+    def _hosted_pool(self, at: Path, pool: Pool) -> None:
+        if pool.endpoints:
+            self._report((*at, "endpoints"), "belong to a pool on a cluster; a hosted pool has a base_url", at_key=True)
+        if pool.base_url is None:
+            self._report((*at, "base_url"), "is missing: a hosted pool needs it")
+        else:
+            self._url((*at, "base_url"), pool.base_url)
+
+    def model(self, name: ModelName, model: Model) -> None:
+        at: Path = ("models", name)
+        if self._document.is_wrong(at):
+            return
+        if not model.tiers:
+            self._report((*at, "tiers"), "a model needs at least one tier")
+        seen: set[PoolName] = set()
+        for place, tier in enumerate(model.tiers):
+            if not tier:
+                self._report((*at, "tiers", place), "a tier needs at least one pool")
+            for index, pool in enumerate(tier):
+                here = (*at, "tiers", place, index)
+                if self._document.find(("pools", pool)) is None:
+                    self._unknown(here, "pool", pool)
+                elif pool in seen:
+                    self._report(here, f"the pool '{pool}' is there twice")
+                seen.add(pool)
+
+    def public_names(self) -> None:
+        owners: dict[str, str] = {name: name for name in self._configuration.models}
+        for name, model in self._configuration.models.items():
+            for index, alias in enumerate(model.aliases):
+                if alias in owners:
+                    self._report(
+                        ("models", name, "aliases", index), f"the name '{alias}' already means '{owners[alias]}'"
+                    )
+                owners.setdefault(alias, name)
+
+    def keys(self) -> None:
+        names = self._configuration.public_names()
+        seen: set[str] = set()
+        # of wrong keys nothing is here, so the places count only where all are right
+        if self._document.is_wrong(("keys",)):
+            return
+        for index, key in enumerate(self._configuration.keys):
+            if key.secret in seen:
+                self._report(("keys", index, "secret"), "another key has the same secret")
+            seen.add(key.secret)
+            for place, model in enumerate(key.models or ()):
+                if model not in names and self._document.find(("models", model)) is None:
+                    self._unknown(("keys", index, "models", place), "model", model)
+
+    def _report(self, path: Path, message: str, *, at_key: bool = False) -> None:
+        self._document.report(path, message, at_key=at_key)
+
+    def _unknown(self, path: Path, noun: str, name: str) -> None:
+        node = self._document.find((f"{noun}s",))
+        known = sorted(node.value) if node is not None and isinstance(node.value, dict) else []
+        choice = (
+            f"; there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else f"; there are no {noun}s"
+        )
+        self._report(path, f"there is no {noun} '{name}'{choice}")
+
+    def _file(self, path: Path, name: str) -> None:
+        if not (self._folder / name).is_file():
+            self._report(path, f"there is no file '{name}' (relative to the configuration file)")
+
+    def _url(self, path: Path, url: str, schemes: tuple[str, ...] = ("http", "https")) -> None:
+        """What is wrong with a URL is said without showing it: it may hold a password."""
+        expected = "expected " + " or ".join(f"{scheme}://HOST[:PORT][/PATH]" for scheme in schemes)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            self._report(path, expected)
+            return
+        if (
+            parts.scheme not in schemes
+            or not parts.hostname
+            or port == 0
+            or not url.isascii()
+            or not url.isprintable()
+            or " " in url
+        ):
+            self._report(path, expected)
+        elif "proxy" not in path and (parts.username is not None or parts.password is not None):
+            self._report(path, "a URL must not hold a user or a password; use api_key")
+        elif parts.query or parts.fragment or "?" in url or "#" in url:
+            self._report(path, f"{expected}, without ? and #")
+
+
+def _place_of(sentence: str, configuration: Configuration) -> Path:
+    """Where the part stands that a sentence of the brain's own validation is about."""
+    for section, names in (
+        ("pool", configuration.pools),
+        ("model", configuration.models),
+        ("priority", ("realtime", "interactive", "batch")),
+    ):
+        for name in names:
+            if sentence.startswith(f"{section} {str(name)!r}"):
+                return ("priorities" if section == "priority" else f"{section}s", str(name))
+    return tuple(sentence.split(" ", 1)[0].split("."))

@@ -1,0 +1,107 @@
+"""A configuration that was read and found right, and what the other packages want to know of it."""
+
+import msgspec
+
+from spillway.backends.settings import UpstreamSpec
+from spillway.config.limits import auto_limit
+from spillway.config.settings import (
+    Cluster,
+    ClusterKey,
+    Gateway,
+    Key,
+    Model,
+    ModelKey,
+    Pool,
+    PoolKey,
+    Priorities,
+    PriorityRule,
+    Shared,
+)
+from spillway.core.ids import ModelName, PoolName, VersionName
+from spillway.core.priority import Priority
+from spillway.store.settings import Settings as StoreSettings
+from spillway.telemetry.settings import Settings as TelemetrySettings
+from spillway.traffic.fleet import (
+    BreakerRules,
+    Fleet,
+    ModelSpec,
+    PoolSpec,
+    PrioritySpec,
+    RetryRules,
+    WaitingRoom,
+    default_priorities,
+)
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that `spillway serve` is told: its own ports and bounds, the clusters and providers, the models and the keys."""
+
+    gateway: Gateway = Gateway()
+    store: StoreSettings = StoreSettings()
+    shared: Shared = Shared()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    clusters: dict[ClusterKey, Cluster] = {}
+    pools: dict[PoolKey, Pool] = {}
+    models: dict[ModelKey, Model] = {}
+    keys: tuple[Key, ...] = ()
+    priorities: Priorities = Priorities()
+    waiting_room: WaitingRoom = WaitingRoom()
+    breaker: BreakerRules = BreakerRules()
+    retries: RetryRules = RetryRules()
+
+    def fleet(self) -> Fleet:
+        """What the brain knows of the world."""
+        return Fleet(
+            pools={name: self._pool_spec(name, pool) for name, pool in self.pools.items()},
+            models={name: ModelSpec(name, model.tiers, model.slo) for name, model in self.models.items()},
+            priorities=self._priorities(),
+            waiting_room=self.waiting_room,
+            breaker=self.breaker,
+            retries=self.retries,
+        )
+
+    def upstreams(self) -> list[UpstreamSpec]:
+        """What the backends know of each pool."""
+        return [
+            UpstreamSpec(
+                pool=name,
+                endpoints=pool.urls,
+                model=pool.model,
+                version=pool.version or VersionName(pool.model),
+                price=pool.price,
+                api_key=pool.api_key,
+                ca_file=pool.ca_file,
+                proxy=pool.proxy,
+                probe_path=pool.probe_path,
+            )
+            for name, pool in self.pools.items()
+        ]
+
+    def public_names(self) -> dict[str, ModelName]:
+        """Each name that clients may use, aliases included, and the model it stands for."""
+        names: dict[str, ModelName] = {}
+        for name, model in self.models.items():
+            names |= dict.fromkeys((name, *model.aliases), name)
+        return names
+
+    def _pool_spec(self, name: PoolName, pool: Pool) -> PoolSpec:
+        cluster = None if pool.cluster is None else self.clusters[pool.cluster]
+        slos = [model.slo for model in self.models.values() if any(name in tier for tier in model.tiers)]
+        return PoolSpec(
+            name=name,
+            cluster=pool.cluster,
+            endpoints=pool.urls,
+            limit=auto_limit(pool.capacity, slos) if pool.limit == "auto" else pool.limit,
+            rtt_s=0.0 if cluster is None else cluster.rtt_ms / 1000.0,
+            hosted=pool.cluster is None,
+            capacity=pool.capacity,
+        )
+
+    def _priorities(self) -> dict[Priority, PrioritySpec]:
+        rules: dict[str, PriorityRule] = msgspec.structs.asdict(self.priorities)
+        return {priority: _ruled(spec, rules[priority]) for priority, spec in default_priorities().items()}
+
+
+def _ruled(spec: PrioritySpec, rule: PriorityRule) -> PrioritySpec:
+    given = {name: value for name, value in msgspec.structs.asdict(rule).items() if value is not None}
+    return msgspec.structs.replace(spec, **given)

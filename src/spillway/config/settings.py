@@ -1,0 +1,139 @@
+"""The shape of the configuration file: what each key is, and its default. `docs/configuration.md` says it at length.
+
+What belongs to a package (connections, time-outs, store, telemetry, the brain's rules) has its shape there.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from spillway.backends.settings import ProbeSettings
+from spillway.core.clock import Seconds
+from spillway.core.ids import ClusterName, EndpointUrl, ModelName, PoolName, TenantId, VersionName
+from spillway.core.priority import Priority
+from spillway.core.usage import Price
+from spillway.gateway.settings import GatewaySettings
+from spillway.net.settings import ServerLimits
+from spillway.traffic.fleet import Capacity, Slo
+
+_NAME = msgspec.Meta(pattern="^[!-~]{1,128}$", extra={"words": "a name of 1 to 128 visible ASCII characters"})
+_ADDRESS = msgspec.Meta(
+    pattern=r"^(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$", extra={"words": "an address HOST:PORT"}
+)
+_TEXT = msgspec.Meta(min_length=1, max_length=4096)
+_COUNT = msgspec.Meta(ge=1)
+
+SECRET_FIELDS = frozenset(("api_key", "secret", "proxy", "otlp_headers"))
+"""Keys whose values are never shown."""
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificate chain and private key (PEM) of the public port. Paths are relative to the configuration file."""
+
+    cert: Annotated[str, _TEXT]
+    key: Annotated[str, _TEXT]
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each worker keeps what its brain was told in HOME/journal, without prompts, and stops at `max_bytes`."""
+
+    max_bytes: Annotated[int, _COUNT] = 256 << 20
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateway's own ports, processes, home directory and bounds."""
+
+    listen: Annotated[str, _ADDRESS] = "127.0.0.1:8080"
+    admin: Annotated[str, _ADDRESS] = "127.0.0.1:8081"
+    admin_hosts: tuple[Annotated[str, _TEXT], ...] = ()
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    home: Annotated[str, _TEXT] = ".spillway"
+    tls: Tls | None = None
+    max_body_bytes: Annotated[int, _COUNT] = 16 << 20
+    expose_pools: bool = True
+    drain_s: Seconds = 30.0
+    limits: ServerLimits = ServerLimits()
+    timeouts: GatewaySettings = GatewaySettings()
+    probes: ProbeSettings = ProbeSettings()
+    journal: Journal | None = None
+
+
+class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where several hosts share their limits. Null: this host is alone."""
+
+    url: str | None = None
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """GPUs that fail and are paid for together. `rtt_ms`: round trip from here."""
+
+    region: str = ""
+    rtt_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model version on one cluster (`cluster`, `endpoints`), or one hosted provider account (`provider`, `base_url`)."""
+
+    model: Annotated[str, _TEXT]
+    version: Annotated[VersionName, _NAME] | None = None
+    cluster: Annotated[ClusterName, _NAME] | None = None
+    endpoints: tuple[EndpointUrl, ...] = ()
+    provider: Literal["openai"] | None = None
+    base_url: EndpointUrl | None = None
+    api_key: Annotated[str, _TEXT] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0)] | Literal["auto"] = "auto"
+    capacity: Capacity | None = None
+    price: Price = Price()
+    ca_file: Annotated[str, _TEXT] | None = None
+    proxy: Annotated[str, _TEXT] | None = None
+    probe_path: str | None = None
+
+    @property
+    def urls(self) -> tuple[EndpointUrl, ...]:
+        """Where requests go, without a slash at the end."""
+        given = self.endpoints if self.base_url is None else (self.base_url,)
+        return tuple(EndpointUrl(url.rstrip("/")) for url in given)
+
+    def __repr__(self) -> str:
+        return f"Pool(model={self.model!r}, urls={self.urls!r})"  # the rest may hold secrets
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A public name. `tiers` are tried in order; pools of one tier are equals. `aliases` are other names for it."""
+
+    tiers: tuple[tuple[Annotated[PoolName, _NAME], ...], ...]
+    slo: Slo = Slo()
+    aliases: tuple[Annotated[ModelName, _NAME], ...] = ()
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key that is fixed here instead of in the store. `models` null: all. `priority`: the most urgent it may ask for."""
+
+    secret: Annotated[str, msgspec.Meta(min_length=16, max_length=512)]
+    tenant: Annotated[TenantId, _NAME]
+    name: str = ""
+    models: tuple[Annotated[ModelName, _NAME], ...] | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+    def __repr__(self) -> str:
+        return f"Key(tenant={self.tenant!r}, name={self.name!r})"
+
+
+class PriorityRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is given replaces the priority's default."""
+
+    ceiling: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    max_wait_s: Seconds | None = None
+
+
+class Priorities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far each priority may fill a pool and how long it may wait at the gateway."""
+
+    realtime: PriorityRule = PriorityRule()
+    interactive: PriorityRule = PriorityRule()
+    batch: PriorityRule = PriorityRule()
+
+
+PoolKey = Annotated[PoolName, _NAME]
+ClusterKey = Annotated[ClusterName, _NAME]
+ModelKey = Annotated[ModelName, _NAME]
