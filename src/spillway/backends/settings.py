@@ -1,5 +1,7 @@
 """What must be known of a pool to send to it."""
 
+from typing import Annotated
+
 import msgspec
 
 from spillway.core.clock import Seconds
@@ -26,5 +28,5 @@ class UpstreamSpec(msgspec.Struct, frozen=True):
 
 
 class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    interval_s: Seconds = 2.0
-    timeout_s: Seconds = 1.0
+    interval_s: Annotated[Seconds, msgspec.Meta(gt=0)] = 2.0
+    timeout_s: Annotated[Seconds, msgspec.Meta(gt=0)] = 1.0

@@ -1,8 +1,13 @@
 """Bounds and time-outs of a request's life."""
 
+from typing import Annotated
+
 import msgspec
 
 from spillway.core.clock import Seconds
+
+_Interval = Annotated[Seconds, msgspec.Meta(gt=0)]
+_Bytes = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -12,11 +17,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstream can still be replaced; a larger one is passed on as it comes.
     """
 
-    first_content_s: Seconds = 60.0  # streamed: from dispatch to the first content
-    whole_s: Seconds = 300.0  # not streamed: from dispatch to the answer
-    between_chunks_s: Seconds = 30.0  # silence of the upstream in the middle of an answer
-    total_s: Seconds = 900.0  # of one attempt
-    sweep_s: Seconds = 0.25
-    max_held_bytes: int = 1 << 20
-    max_event_bytes: int = 1 << 20  # one server-sent event
-    max_error_bytes: int = 64 << 10  # of an upstream's error body; the rest is not read
+    first_content_s: _Interval = 60.0  # streamed: from dispatch to the first content
+    whole_s: _Interval = 300.0  # not streamed: from dispatch to the answer
+    between_chunks_s: _Interval = 30.0  # silence of the upstream in the middle of an answer
+    total_s: _Interval = 900.0  # of one attempt
+    sweep_s: _Interval = 0.25
+    max_held_bytes: _Bytes = 1 << 20
+    max_event_bytes: _Bytes = 1 << 20  # one server-sent event
+    max_error_bytes: _Bytes = 64 << 10  # of an upstream's error body; the rest is not read

@@ -1,8 +1,13 @@
 """Settings of the store. `config` composes them."""
 
+from typing import Annotated
+
 import msgspec
 
 from spillway.core.clock import Seconds
+
+_Interval = Annotated[Seconds, msgspec.Meta(gt=0)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -12,13 +17,13 @@ class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `max_bytes` it stops writing and keeps at most `buffer_records` in memory; what comes after that is lost and counted.
     """
 
-    slice_records: int = 128
-    slice_s: Seconds = 0.05
-    segment_bytes: int = 1 << 20
-    segment_s: Seconds = 1.0
-    max_bytes: int = 256 << 20
-    buffer_records: int = 65_536
-    retry_s: Seconds = 0.25
+    slice_records: _Count = 128
+    slice_s: _Interval = 0.05
+    segment_bytes: _Count = 1 << 20
+    segment_s: _Interval = 1.0
+    max_bytes: _Count = 256 << 20
+    buffer_records: _Count = 65_536
+    retry_s: _Interval = 0.25
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     url: str = "sqlite:spillway.db"
-    busy_timeout_s: Seconds = 2.0
-    keep_records_s: Seconds = 90 * 86_400.0
-    keep_hours_s: Seconds = 3 * 366 * 86_400.0
+    busy_timeout_s: _Interval = 2.0
+    keep_records_s: _Interval = 90 * 86_400.0
+    keep_hours_s: _Interval = 3 * 366 * 86_400.0
     spool: SpoolSettings = SpoolSettings()

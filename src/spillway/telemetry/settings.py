@@ -1,8 +1,11 @@
 """Settings of logs and traces. `config` composes them."""
 
 import enum
+from typing import Annotated
 
 import msgspec
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class LogLevel(enum.StrEnum):
@@ -21,14 +24,14 @@ class TraceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     otlp_url: str | None = None
     otlp_headers: dict[str, str] = {}
-    share: float = 0.01
+    share: _Share = 0.01
     follow: bool = True
-    queue: int = 2048
+    queue: Annotated[int, msgspec.Meta(ge=1)] = 2048
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`access_log_share`: which share of the requests gets a log line of its own, 0 to 1."""
 
     log_level: LogLevel = LogLevel.INFO
-    access_log_share: float = 0.0
+    access_log_share: _Share = 0.0
     trace: TraceSettings = TraceSettings()
