@@ -91,7 +91,7 @@ class _Checks:
 
     def model(self, name: ModelName, model: Model) -> None:
         at: Path = ("models", name)
-        if self._document.is_wrong(at):
+        if self._document.is_wrong((*at, "tiers")):
             return
         if not model.tiers:
             self._report((*at, "tiers"), "a model needs at least one tier")
@@ -164,7 +164,7 @@ class _Checks:
             or " " in url
         ):
             self._report(path, expected)
-        elif "proxy" not in path and (parts.username is not None or parts.password is not None):
+        elif path[-1] != "proxy" and (parts.username is not None or parts.password is not None):
             self._report(path, "a URL must not hold a user or a password; use api_key")
         elif parts.query or parts.fragment or "?" in url or "#" in url:
             self._report(path, f"{expected}, without ? and #")
