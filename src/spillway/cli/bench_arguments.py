@@ -29,7 +29,12 @@ def _add_target(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[repo
     add("--url", default="http://127.0.0.1:8080", help="the gateway or engine, with or without /v1 (%(default)s)")
     add("--model", default="npc", help="(%(default)s)")
     add("--key", help="sent as a bearer token")
-    add("--keys-file", type=Path, metavar="FILE", help="several clients, a line each: KEY, LABEL KEY or LABEL KEY WEIGHT")
+    add(
+        "--keys-file",
+        type=Path,
+        metavar="FILE",
+        help="several clients, a line each: KEY, LABEL KEY or LABEL KEY WEIGHT",
+    )
     add("--header", action="append", default=[], metavar="'NAME: VALUE'", help="may be repeated")
     add("--endpoint", choices=("chat", "completions"), default="chat", help="(%(default)s)")
     add("--no-stream", action="store_true", help="ask for whole answers; then there is no TTFT and no TPOT")
@@ -42,14 +47,28 @@ def _add_schedule(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[re
     add = group.add_argument
     add("--profile", choices=[profile.value for profile in Profile], default="constant", help="(%(default)s)")
     add("--rate", type=float, help=RATE_HELP)
-    add("--burstiness", type=float, default=1.0, help="poisson: shape of the gaps; 1 Poisson, below 1 burstier (%(default)s)")
+    add(
+        "--burstiness",
+        type=float,
+        default=1.0,
+        help="poisson: shape of the gaps; 1 Poisson, below 1 burstier (%(default)s)",
+    )
     add("--max-concurrency", type=int, metavar="N", help="most in flight; what waits for room is counted as latency")
-    add("--duration", type=float, metavar="S", help=f"seconds, default {DEFAULT_DURATION_S:g} where nothing else ends the run")
+    add(
+        "--duration",
+        type=float,
+        metavar="S",
+        help=f"seconds, default {DEFAULT_DURATION_S:g} where nothing else ends the run",
+    )
     add("--max-requests", type=int, metavar="N")
     add("--warmup", type=float, default=0.0, metavar="S", help="first seconds that are left out of the figures")
     add("--timeout", type=float, default=120.0, metavar="S", help="of one request (%(default)g)")
     add("--drain", type=float, default=120.0, metavar="S", help="for what still runs after the duration (%(default)g)")
-    add("--trace", metavar="FILE", help=f"a file, or one of: {', '.join(name for name in SHORT_NAMES if 'rates' not in name)}")
+    add(
+        "--trace",
+        metavar="FILE",
+        help=f"a file, or one of: {', '.join(name for name in SHORT_NAMES if 'rates' not in name)}",
+    )
     add("--speed", type=float, default=1.0, help="replay so many times as fast (%(default)s)")
     add("--seed", type=int, default=0, help="(%(default)s)")
 
@@ -57,21 +76,46 @@ def _add_schedule(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[re
 def _add_lengths(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
     add = group.add_argument
     lengths = Lengths()
-    add("--input-tokens", type=float, default=lengths.input_tokens, metavar="N", help="mean, without a trace (%(default)g)")
+    add(
+        "--input-tokens",
+        type=float,
+        default=lengths.input_tokens,
+        metavar="N",
+        help="mean, without a trace (%(default)g)",
+    )
     add("--input-tokens-sd", type=float, default=0.0, metavar="N", help="standard deviation (%(default)g)")
-    add("--output-tokens", type=float, default=lengths.output_tokens, metavar="N", help="mean, sent as max_tokens (%(default)g)")
+    add(
+        "--output-tokens",
+        type=float,
+        default=lengths.output_tokens,
+        metavar="N",
+        help="mean, sent as max_tokens (%(default)g)",
+    )
     add("--output-tokens-sd", type=float, default=0.0, metavar="N", help="standard deviation (%(default)g)")
     add("--scale-input", type=float, default=1.0, metavar="X", help="multiply input lengths")
     add("--scale-output", type=float, default=1.0, metavar="X", help="multiply output lengths")
     add("--clip", action="store_true", help="shorten what does not fit the model's context, and say how much that was")
     add("--context", type=int, default=2048, metavar="TOKENS", help="of the model, for --clip (%(default)s)")
-    add("--chars-per-token", type=float, metavar="X", help="of the model's tokenizer; measured by probes when not given")
+    add(
+        "--chars-per-token", type=float, metavar="X", help="of the model's tokenizer; measured by probes when not given"
+    )
 
 
 def _add_results(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
     add = group.add_argument
-    add("--slo", default="", metavar="ttft_ms=N,tpot_ms=N,e2e_ms=N", help="goodput counts requests that meet all of these")
-    add("--require", action="append", default=[], metavar="'goodput_rps>=N'", help="else exit 1; may be repeated; any figure of --json")
+    add(
+        "--slo",
+        default="",
+        metavar="ttft_ms=N,tpot_ms=N,e2e_ms=N",
+        help="goodput counts requests that meet all of these",
+    )
+    add(
+        "--require",
+        action="append",
+        default=[],
+        metavar="'goodput_rps>=N'",
+        help="else exit 1; may be repeated; any figure of --json",
+    )
     add("--json", action="store_true", help="the result on standard output")
     add("--output", type=Path, metavar="FILE", help="the result as JSON")
     add("--html", type=Path, metavar="FILE", help="a report with plots")
