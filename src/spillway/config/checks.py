@@ -3,20 +3,24 @@
 Of a part that is already known to be wrong nothing more is said.
 """
 
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
 from spillway.config.configuration import Configuration
 from spillway.config.document import Document
+from spillway.config.environment import proxy_for
 from spillway.config.problems import Path
 from spillway.config.settings import Model, Pool
+from spillway.core.errors import ConfigError
 from spillway.core.ids import ModelName, PoolName
+from spillway.net.proxy import parse_proxy
 from spillway.traffic.validation import problems as fleet_problems
 
 
-def check(configuration: Configuration, document: Document, folder: FilePath) -> None:
+def check(configuration: Configuration, document: Document, environ: Mapping[str, str], folder: FilePath) -> None:
     """Reports to the document. `folder`: what relative file names are relative to."""
-    checks = _Checks(configuration, document, folder)
+    checks = _Checks(configuration, document, environ, folder)
     checks.gateway()
     for name, pool in configuration.pools.items():
         checks.pool(name, pool)
@@ -30,9 +34,12 @@ def check(configuration: Configuration, document: Document, folder: FilePath) ->
 
 
 class _Checks:
-    def __init__(self, configuration: Configuration, document: Document, folder: FilePath) -> None:
+    def __init__(
+        self, configuration: Configuration, document: Document, environ: Mapping[str, str], folder: FilePath
+    ) -> None:
         self._configuration = configuration
         self._document = document
+        self._environ = environ
         self._folder = folder
 
     def gateway(self) -> None:
@@ -48,6 +55,9 @@ class _Checks:
             self._report(("store", "url"), "this kind of store is not supported yet; sqlite:PATH is")
         elif not place or place.startswith("//"):
             self._report(("store", "url"), "expected sqlite:PATH, such as sqlite:spillway.db")
+        trace_url = self._configuration.telemetry.trace.otlp_url
+        if trace_url is not None:
+            self._url(("telemetry", "trace", "otlp_url"), trace_url)
         if shared.url is not None:
             self._report(("shared", "url"), "shared limits are not supported yet: leave it null and run one host")
 
@@ -65,7 +75,7 @@ class _Checks:
         if pool.ca_file is not None:
             self._file((*at, "ca_file"), pool.ca_file)
         if pool.proxy is not None and pool.proxy != "direct":
-            self._url((*at, "proxy"), pool.proxy, schemes=("http",))
+            self._proxy((*at, "proxy"), pool.proxy)
         if pool.probe_path and not pool.probe_path.startswith("/"):
             self._report((*at, "probe_path"), "a path begins with /")
 
@@ -86,8 +96,10 @@ class _Checks:
             self._report((*at, "endpoints"), "belong to a pool on a cluster; a hosted pool has a base_url", at_key=True)
         if pool.base_url is None:
             self._report((*at, "base_url"), "is missing: a hosted pool needs it")
-        else:
-            self._url((*at, "base_url"), pool.base_url)
+        elif self._url((*at, "base_url"), pool.base_url) and pool.proxy is None:
+            proxy = proxy_for(pool.base_url, self._environ)
+            if proxy is not None:
+                self._proxy((*at, "base_url"), proxy, "HTTPS_PROXY in the environment: ")
 
     def model(self, name: ModelName, model: Model) -> None:
         at: Path = ("models", name)
@@ -146,28 +158,35 @@ class _Checks:
         if not (self._folder / name).is_file():
             self._report(path, f"there is no file '{name}' (relative to the configuration file)")
 
-    def _url(self, path: Path, url: str, schemes: tuple[str, ...] = ("http", "https")) -> None:
-        """What is wrong with a URL is said without showing it: it may hold a password."""
-        expected = "expected " + " or ".join(f"{scheme}://HOST[:PORT][/PATH]" for scheme in schemes)
+    def _proxy(self, path: Path, proxy: str, source: str = "") -> None:
         try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            self._report(path, expected)
-            return
-        if (
-            parts.scheme not in schemes
-            or not parts.hostname
-            or port == 0
-            or not url.isascii()
-            or not url.isprintable()
-            or " " in url
-        ):
-            self._report(path, expected)
-        elif path[-1] != "proxy" and (parts.username is not None or parts.password is not None):
-            self._report(path, "a URL must not hold a user or a password; use api_key")
-        elif parts.query or parts.fragment or "?" in url or "#" in url:
-            self._report(path, f"{expected}, without ? and #")
+            parse_proxy(proxy)
+        except (ConfigError, ValueError) as error:
+            self._report(path, f"{source}{error}")
+
+    def _url(self, path: Path, url: str) -> bool:
+        """Whether it is a URL that can be used. What is wrong with it is said without showing it: it may hold a password."""
+        message = wrong_with_url(url)
+        if message:
+            self._report(path, message)
+        return not message
+
+
+def wrong_with_url(url: str) -> str:
+    """Why requests cannot be sent to a URL; empty: they can."""
+    expected = "expected http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return expected
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return expected
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        return f"{expected}, in visible ASCII characters"
+    if parts.username is not None or parts.password is not None:
+        return "a URL must not hold a user or a password; use api_key"
+    return f"{expected}, without ? and #" if "?" in url or "#" in url else ""
 
 
 def _place_of(sentence: str, configuration: Configuration) -> Path:

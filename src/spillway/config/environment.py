@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from spillway.net.proxy import bypasses
+
 _VARIABLE = re.compile(r"(\$?)\$\{(?:([A-Za-z_][A-Za-z0-9_]*)\})?")
 
 
@@ -37,23 +39,10 @@ def substitute(text: str, environ: Mapping[str, str]) -> Substituted:
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """The HTTP proxy for an https URL by HTTPS_PROXY and NO_PROXY (either case; lower case first), None for none.
-
-    NO_PROXY lists hosts and domains, with or without a leading dot or a port; `*` means every host.
-    """
+    """The HTTP proxy for an https URL by HTTPS_PROXY and NO_PROXY (in lower case they win), None for none."""
     proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY")
     parts = urlsplit(url)
     if not proxy or parts.scheme != "https" or parts.hostname is None:
         return None
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if any(_covers(rule.strip().lower(), parts.hostname, parts.port or 443) for rule in exceptions.split(",")):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _covers(rule: str, host: str, port: int) -> bool:
-    if rule == "*":
-        return True
-    name, _, rule_port = rule.partition(":") if rule.count(":") == 1 else (rule, "", "")
-    name = name.lstrip(".")
-    return bool(name) and rule_port in ("", str(port)) and (host == name or host.endswith(f".{name}"))
+    return None if bypasses(exceptions, parts.hostname, parts.port or 443) else proxy

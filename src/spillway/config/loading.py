@@ -37,7 +37,7 @@ def parse(text: str, environ: Mapping[str, str], *, file: str, folder: Path) -> 
     document = Document(file, text, environ)
     tree = plain_tree(document, Configuration)
     configuration = msgspec.convert(tree, Configuration)
-    check(configuration, document, folder)
+    check(configuration, document, environ, folder)
     if document.problems:
         raise InvalidConfigurationError(document.problems)
     return msgspec.structs.replace(

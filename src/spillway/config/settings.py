@@ -13,7 +13,7 @@ from spillway.core.ids import ClusterName, EndpointUrl, ModelName, PoolName, Ten
 from spillway.core.priority import Priority
 from spillway.core.usage import Price
 from spillway.gateway.settings import GatewaySettings
-from spillway.net.settings import ServerLimits
+from spillway.net.settings import ClientLimits, ServerLimits
 from spillway.traffic.fleet import Capacity, Slo
 
 _NAME = msgspec.Meta(pattern="^[!-~]{1,128}$", extra={"words": "a name of 1 to 128 visible ASCII characters"})
@@ -53,6 +53,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     expose_pools: bool = True
     drain_s: Seconds = 30.0
     limits: ServerLimits = ServerLimits()
+    connections: ClientLimits = ClientLimits()
     timeouts: GatewaySettings = GatewaySettings()
     probes: ProbeSettings = ProbeSettings()
     journal: Journal | None = None
