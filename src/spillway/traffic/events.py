@@ -56,7 +56,8 @@ class FirstToken(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The running attempt failed and nothing has been sent to the client. The brain says what now."""
+    """The running attempt failed and nothing has been sent to the client. The brain says what now: Dispatch, Queued or Refuse
+    (or Queued and at once Dispatch, when the slot that it gave back is its own again)."""
 
     request: RequestId
     fault: Fault
@@ -64,9 +65,10 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The request is over at the gateway: its slot, or its place in the waiting room, is free.
+    """The request is over at the gateway: its slot, or its place in the waiting room, is free. Not sent after a Refuse.
 
-    CUT counts as a fault of its endpoint, CLIENT_LEFT as nothing, the rest as a success of the endpoint.
+    OK and answers that blame the request (CONTEXT_LENGTH_EXCEEDED, CONTENT_FILTERED, UPSTREAM_REJECTED) count as a success of its
+    endpoint, CUT, UPSTREAM_ERROR and UPSTREAM_TIMEOUT as a fault, all else (CLIENT_LEFT, our own mistakes) as nothing.
     """
 
     request: RequestId

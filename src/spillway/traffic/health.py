@@ -1,6 +1,7 @@
 """Moves breakers and penalties by what was seen of endpoints, and keeps their pools' summaries and timers up to date."""
 
 import enum
+from math import inf
 
 from spillway.core.clock import Seconds
 from spillway.core.outcome import Outcome
@@ -45,7 +46,10 @@ class Health:
     def judge(
         self, endpoint: EndpointState, evidence: Evidence, now: Seconds, effects: list[Effect], *, is_trial: bool
     ) -> None:
-        """What an attempt, or a probe, showed. In HALF_OPEN only the trial and probes count, in OPEN nothing does."""
+        """What an attempt, or a probe, showed. In HALF_OPEN only the trial and probes count, in OPEN nothing does; of an
+        endpoint that left the configuration nothing is learned."""
+        if endpoint.retired:
+            return
         breaker = endpoint.breaker
         if breaker.state is BreakerState.CLOSED:
             if evidence is Evidence.WELL:
@@ -85,7 +89,7 @@ class Health:
         self.update(endpoint, now, effects)
 
     def fell_due(self, endpoint: EndpointState, now: Seconds, effects: list[Effect]) -> None:
-        endpoint.timer = float("inf")
+        endpoint.timer = inf
         self.update(endpoint, now, effects)
 
     def update(self, endpoint: EndpointState, now: Seconds, effects: list[Effect]) -> None:
@@ -98,10 +102,9 @@ class Health:
             self._changed(endpoint, effects)
         endpoint.pool.refresh(now)
         back_at = endpoint.back_at(now)
-        if now < back_at < endpoint.timer and back_at < float("inf"):
+        if now < back_at < endpoint.timer and back_at < inf:
             endpoint.timer = back_at
             self._timers.add(back_at, endpoint)
 
     def _changed(self, endpoint: EndpointState, effects: list[Effect]) -> None:
-        if not endpoint.retired:
-            effects.append(BreakerChanged(endpoint.url, endpoint.pool.spec.name, endpoint.breaker.state))
+        effects.append(BreakerChanged(endpoint.url, endpoint.pool.spec.name, endpoint.breaker.state))

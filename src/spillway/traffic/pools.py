@@ -28,12 +28,12 @@ class EndpointState:
 
     __slots__ = ("breaker", "draining", "in_flight", "penalty_until", "pool", "retired", "timer", "url")
 
-    def __init__(self, url: EndpointUrl, pool: "PoolState", rules: BreakerRules, *, draining: bool) -> None:
+    def __init__(self, url: EndpointUrl, pool: "PoolState", rules: BreakerRules) -> None:
         self.url = url
         self.pool = pool
         self.breaker = Breaker(rules)
         self.in_flight = 0
-        self.draining = draining
+        self.draining = False
         self.retired = False  # not in the configuration any more; kept while something runs here
         self.penalty_until: Seconds = 0.0  # it said 429 or 503: full until then
         self.timer: Seconds = inf  # the earliest timer set for this endpoint

@@ -67,18 +67,17 @@ class World:
                 pool.retired, pool.override = False, None
             pool.configure(spec, self.fleet)
         kept = pool.endpoints
-        # rebuilt in the order of the configuration; an operator's drain holds wherever the endpoint moves
-        pool.endpoints = {url: kept.pop(url, None) or self._endpoint(url, pool) for url in spec.endpoints}
-        for endpoint in pool.endpoints.values():
+        pool.endpoints = {
+            url: kept.pop(url, None) or EndpointState(url, pool, self.fleet.breaker) for url in spec.endpoints
+        }  # in the order of the configuration
+        for url, endpoint in pool.endpoints.items():
             endpoint.retired = False
             endpoint.breaker.rules = self.fleet.breaker
+            # an operator's drain holds wherever the endpoint moves, and is forgotten with it
+            endpoint.draining = any(known.draining for known in self.endpoints.get(url, ()))
         for url, endpoint in kept.items():
             endpoint.retired = True
             pool.endpoints[url] = endpoint
-
-    def _endpoint(self, url: EndpointUrl, pool: PoolState) -> EndpointState:
-        draining = any(known.draining for known in self.endpoints.get(url, ()))
-        return EndpointState(url, pool, self.fleet.breaker, draining=draining)
 
     def _connect(self) -> None:
         """The cross references: which models a pool serves and who waits for it, which endpoints an address means."""
