@@ -195,7 +195,7 @@ def test_too_much_waiting_is_refused_and_a_slow_answer_has_a_deadline(tmp_path: 
         with pytest.raises(StoreError, match="closed"):
             await database.read(hold)
 
-        slow = Database(tmp_path / "spillway.db", deadline_s=0.02)
+        slow = Database(tmp_path / "spillway.db", deadline_s=1.0)
         with pytest.raises(StoreError, match="never started"):
             await slow.read(hold)
         await slow.start()

@@ -5,7 +5,7 @@ import logging
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillway.core.errors import StoreError
@@ -110,6 +110,7 @@ def test_nothing_changed_is_no_message() -> None:
 
 
 @given(st.lists(st.sets(st.integers(0, 7)), max_size=12))
+@settings(deadline=None)
 def test_a_worker_that_hears_everything_knows_what_the_parent_knows(steps: list[set[int]]) -> None:
     made = {number: minted(number) for number in range(8)}
     feed = KeyFeed()

@@ -5,7 +5,7 @@ import re
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.telemetry.conftest import MakeRecord
 
@@ -194,6 +194,7 @@ def test_numbers_are_written_so_that_they_read_back() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=50))
+@settings(deadline=None)
 def test_a_histogram_counts_everything_in_its_right_bucket(values: list[float]) -> None:
     bounds = (0.5, 1.0, 10.0)
     histogram = Histogram(bounds)
@@ -226,6 +227,7 @@ def value_of(samples: tuple[Sample, ...], labels: Labels) -> float | None:
 
 
 @given(st.lists(COUNTS, min_size=1, max_size=5))
+@settings(deadline=None)
 def test_totals_are_the_sum_of_all_that_ever_reported(workers: list[dict[Labels, int]]) -> None:
     totals = Totals()
     for number, counts in enumerate(workers):
@@ -264,6 +266,7 @@ def test_the_parents_own_report_is_part_of_the_total() -> None:
 
 
 @given(COUNTS, COUNTS, COUNTS)
+@settings(deadline=None)
 def test_counters_add_up_in_any_order(one: dict[Labels, int], two: dict[Labels, int], three: dict[Labels, int]) -> None:
     reports = [report_of(one), report_of(two), report_of(three)]
     together = merge(reports).counters

@@ -1,7 +1,7 @@
 """Trace context by the W3C's rules, decided before anything is made."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.telemetry.conftest import MakeRecord
 
@@ -39,12 +39,14 @@ def test_what_the_standard_says_to_ignore_is_ignored(header: str) -> None:
 
 
 @given(st.binary(max_size=80))
+@settings(deadline=None)
 def test_any_bytes_are_read_without_failing(header: bytes) -> None:
     context = parse(header)
     assert context is None or header_value(context).encode()[:-1] == b"00" + header[2:54]
 
 
 @given(st.integers(0, 1000), st.booleans())
+@settings(deadline=None)
 def test_what_is_written_is_read_back(seed: int, sampled: bool) -> None:
     traced = begin(None, SeededRng(seed), share=1.0, follow=True)
     assert traced is not None

@@ -5,6 +5,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("spillway.cli.serve", "a gateway from a configuration file"),
     "engine": ("spillway.cli.engine", "one model from a folder, with continuous batching"),
     "config": ("spillway.cli.config", "check a configuration file, or print its JSON schema"),
+    "key": ("spillway.cli.key", "create, list and revoke the keys of callers"),
     "bench": ("spillway.cli.bench", "load on a URL: profiles, traces, objectives, goodput"),
     "upstream": ("spillway.cli.upstream", "a scriptable fake engine, for tests and drills"),
 }

@@ -16,7 +16,7 @@ from spillway.gateway.ports import Principal
 from spillway.store.minting import digest_of
 from spillway.store.rows import KeyRow
 
-MAX_SECRET_BYTES = 256
+MAX_SECRET_BYTES = 2048
 
 
 class KeyEntry(msgspec.Struct, frozen=True, array_like=True):

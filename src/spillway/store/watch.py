@@ -6,7 +6,7 @@ another process's new key is known well within 0.5 s). While the store cannot be
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from spillway.core.clock import Clock, Seconds
 from spillway.core.errors import StoreError
@@ -26,7 +26,7 @@ class KeyWatch:
         *,
         clock: Clock,
         log: logging.Logger,
-        fixed: tuple[KeyRow, ...] = (),
+        fixed: Sequence[KeyRow] = (),
         every_s: Seconds = 0.2,
     ) -> None:
         """`fixed`: keys that come from the configuration, beside those of the store."""
@@ -64,7 +64,7 @@ class KeyWatch:
             if change is not None:
                 await self._publish(change)
 
-    async def fix(self, rows: tuple[KeyRow, ...]) -> None:
+    async def fix(self, rows: Sequence[KeyRow]) -> None:
         """The configuration was read again."""
         self._fixed = rows
         self._seen = None
