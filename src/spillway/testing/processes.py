@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
@@ -156,3 +157,21 @@ def descendants(pid: int) -> list[int]:
         found += children
         frontier += children
     return found
+
+
+def running(pid: int) -> bool:
+    """False also for one that has ended and that its parent has not collected yet (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def wait_gone(pids: list[int], *, deadline_s: Seconds = 5.0) -> None:
+    """Until none of them runs. Raises ProcessError naming those that still do."""
+    never = threading.Event()
+    for _ in range(max(1, round(deadline_s / _LOOK_EVERY_S))):
+        if not any(map(running, pids)):
+            return
+        never.wait(_LOOK_EVERY_S)
+    raise ProcessError(f"still running after {deadline_s} s: {[pid for pid in pids if running(pid)]}")
