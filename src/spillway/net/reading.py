@@ -6,7 +6,7 @@ the few headers that decide framing take the slower road; the HTTP version is as
 llhttp (httptools 0.9) already refuses: Content-Length together with Transfer-Encoding, repeated or non-decimal Content-Length,
 bare LF or CR, folded headers, space before a colon, control characters in values, chunk sizes with anything but hex digits.
 Left to this file: Transfer-Encoding other than exactly `chunked`, or with HTTP/1.0; versions other than 1.0 and 1.1; Host
-not exactly once; upgrades; fragments in the target; and every size, as llhttp bounds none.
+not exactly once; tunnels and upgrades; fragments in the target; and every size, as llhttp bounds none.
 """
 
 from collections import deque
@@ -22,6 +22,11 @@ FEED_BYTES = 16 * 1024
 """What may be fed at once beyond the body that is due: bounds the requests parsed ahead of their turn."""
 
 FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"))
+FOREIGN_METHODS = frozenset(
+    b"CONNECT SOURCE DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER REDIRECT RECORD FLUSH".split()
+)
+"""Of tunnels, Icecast and RTSP. llhttp parses those too; where RTSP says OPTIONS, GET or POST its framing is HTTP's."""
+
 MAX_LOOSE_PIECES = 1024  # of a body; then they are joined: a body in one-byte chunks must not cost forty times its size
 CHUNK_OVERHEAD = 16  # wire bytes per body byte of a chunked body, over which the framing is an attack
 
@@ -158,7 +163,7 @@ class RequestReader:
             raise RefusedError(Rejection.MALFORMED)
         self._bound_head()
         method = parser.get_method()
-        if method == b"CONNECT" or (self._upgrade and parser.should_upgrade()):
+        if method in FOREIGN_METHODS or (self._upgrade and parser.should_upgrade()):
             raise RefusedError(Rejection.MALFORMED)
         path, _, query = self._target().partition(b"?")
         route = self._find_route(method, path)

@@ -17,7 +17,7 @@ class HttpServer:
 
     def __init__(self, service: Service, limits: ServerLimits) -> None:
         self._loop = asyncio.get_running_loop()
-        self._shared = Shared(service, limits, self._loop)
+        self._shared = Shared(service, limits, self._loop.time)
         shortest_s = min(
             limits.head_timeout_s, limits.body_timeout_s, limits.idle_timeout_s, limits.write_timeout_s, limits.linger_s
         )

@@ -17,6 +17,7 @@ Rules:
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import cast
 
 from spillway.net.exchange import CLOSE, STATUS_LINES, ServerExchange
@@ -35,12 +36,12 @@ log = logging.getLogger(__name__)
 class Shared:
     """What the connections of one server have in common."""
 
-    __slots__ = ("draining", "emptied", "limits", "loop", "open", "service")
+    __slots__ = ("draining", "emptied", "limits", "now", "open", "service")
 
-    def __init__(self, service: Service, limits: ServerLimits, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, service: Service, limits: ServerLimits, now: Callable[[], float]) -> None:
         self.service = service
         self.limits = limits
-        self.loop = loop
+        self.now = now
         self.open: set[ServerConnection] = set()
         self.draining = False
         self.emptied: asyncio.Future[None] | None = None
@@ -56,12 +57,12 @@ class ServerConnection(asyncio.Protocol):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._reader = RequestReader(self, shared.service, shared.limits, shared.loop.time)
+        self._reader = RequestReader(self, shared.service, shared.limits, shared.now)
         self._current: ServerExchange | None = None  # handed over, not yet answered
         self._refused: Rejection | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._since_s = shared.loop.time()  # when the sweep saw the present state begin
+        self._since_s = shared.now()  # when the sweep saw the present state begin
         self._buffered_bytes = 0  # towards the client, at the last sweep
         self._advancing = False
         self._body_paused = False  # by a streamed route
@@ -247,11 +248,12 @@ class ServerConnection(asyncio.Protocol):
 
     def answered(self, *, keep: bool) -> None:
         """Called by the exchange when its answer is written."""
+        reader = self._reader
         self._current = None
-        self._reader.progress = True
+        reader.progress = True
         if not keep:
             self._end(linger=self.more())
-        elif self._held or self._reader.ready or self._refused is not None:
+        elif self._held or reader.ready or reader.incoming is not None or self._refused is not None:
             self._advance()
 
     # endings
