@@ -30,7 +30,8 @@ def check(configuration: Configuration, document: Document, environ: Mapping[str
     checks.keys()
     if not document.problems:
         for sentence in fleet_problems(configuration.fleet()):
-            document.report(_place_of(sentence, configuration), sentence)
+            path = _place_of(sentence, configuration)
+            document.report(path, sentence, at_key=path[0] in ("pools", "models", "priorities"))
 
 
 class _Checks:
