@@ -32,6 +32,8 @@ from spillway.net.connecting import Destination
 from spillway.net.pool import HttpOrigin
 from spillway.net.settings import ClientLimits
 
+WIDTH_OF_FILES = 120
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench_arguments.add_arguments(parser)
@@ -137,7 +139,7 @@ def write_results(
     if arguments.json:
         print(document)
         return
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
     print_summary(console, report)
     for note in notes:
         console.print(note, markup=False)

@@ -5,12 +5,12 @@ import statistics
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from spillway.core.clock import Seconds
 from spillway.load.bench import Bench, BenchReport
-from spillway.load.stats import BenchResult, Percentiles
+from spillway.load.stats import BenchResult, Percentiles, run_name
 from spillway.report.page import number, percent
 
 REFRESH_S: Seconds = 0.25
@@ -42,7 +42,7 @@ def print_summary(console: Console, report: BenchReport) -> None:
     best = report.best.result
     if len(report.steps) > 1:
         console.print(_sweep_table([step.result for step in report.steps]))
-        console.print(f"the run with the highest goodput: {best.profile} {number(best.rate, 2) if best.rate else ''}")
+        console.print(f"the run with the highest goodput: {run_name(best)}")
     console.print(_latency_table(best))
     console.print(
         f"{best.requests:,} requests in {best.duration_s:.1f} s, {best.ok:,} ok, {best.failed:,} failed, "
@@ -78,12 +78,12 @@ def _latency_table(result: BenchResult) -> Table:
 
 
 def _sweep_table(results: list[BenchResult]) -> Table:
-    table = Table("run", box=None, header_style="bold")
-    for name in ("throughput/s", "goodput/s", "tokens/s", "TTFT p50", "TTFT p99", "TPOT p50", "failed", "refused"):
+    table = Table(Column("run", no_wrap=True), box=None, header_style="bold")
+    for name in ("rps", "goodput", "tokens/s", "TTFT p50", "TTFT p99", "TPOT p50", "failed", "refused"):
         table.add_column(name, justify="right")
     for result in results:
         table.add_row(
-            f"{result.profile} {number(result.rate, 2) if result.rate else ''}",
+            run_name(result),
             number(result.throughput_rps, 2), number(result.goodput_rps, 2), number(result.output_tokens_per_s, 0),
             number(result.ttft_ms.p50), number(result.ttft_ms.p99), number(result.tpot_ms.p50),
             number(result.failed, 0), percent(result.refused_share),

@@ -6,7 +6,7 @@ from spillway.load.bench import BenchReport, Step
 from spillway.load.record import Measure, RequestRecord
 from spillway.load.requirement import Verdict
 from spillway.load.series import distribution, in_flight, quantile_over_time, rates_by, time_edges
-from spillway.load.stats import BenchResult, Percentiles
+from spillway.load.stats import BenchResult, Percentiles, run_name
 from spillway.report.figures import Series, line_plot, stacked_plot
 from spillway.report.page import Mood, Plot, Section, Table, Tile, number, percent, render_page
 
@@ -25,7 +25,10 @@ def bench_page(report: BenchReport, verdicts: Sequence[Verdict], subtitle: str, 
     if verdicts:
         rows = [(v.require, number(v.measured, 3), "met" if v.met else "missed") for v in verdicts]
         sections.insert(1, Section("Requirements", tables=[Table(("requirement", "measured", ""), rows)]))
-    return render_page(f"Bench: {best.result.profile}", subtitle, sections)
+    run = run_name(best.result)
+    return render_page(
+        f"Bench: sweep, best run {run}" if len(report.steps) > 1 else f"Bench: {run}", subtitle, sections
+    )
 
 
 def _tiles(result: BenchResult) -> list[Tile]:
@@ -37,12 +40,16 @@ def _tiles(result: BenchResult) -> list[Tile]:
         Tile("failed", number(result.failed, 0), Mood.BAD if result.failed else Mood.GOOD),
         Tile("refused (429)", percent(result.refused_share), Mood.BAD if result.refused else Mood.PLAIN),
         Tile("within the SLO", percent(result.slo_share)),
-        Tile("TTFT p50 / p99, ms", f"{number(result.ttft_ms.p50)} / {number(result.ttft_ms.p99)}"),
-        Tile("TPOT p50 / p99, ms", f"{number(result.tpot_ms.p50)} / {number(result.tpot_ms.p99)}"),
+        Tile("TTFT p50 / p99, ms", f"{_ms(result.ttft_ms.p50)} / {_ms(result.ttft_ms.p99)}"),
+        Tile("TPOT p50 / p99, ms", f"{_ms(result.tpot_ms.p50)} / {_ms(result.tpot_ms.p99)}"),
         Tile("spilled", percent(result.spilled_share)),
         Tile("clipped", percent(result.clipped_share)),
         Tile("seconds", number(result.duration_s)),
     ]
+
+
+def _ms(value: float | None) -> str:
+    return number(value, 0 if value is not None and value >= 100 else 1)
 
 
 def _latencies(result: BenchResult) -> Table:
@@ -122,7 +129,7 @@ def _sweep(results: Sequence[BenchResult]) -> Section:
     )
     rows = [
         (
-            f"{result.profile} {number(result.rate, 2) if result.rate else ''}",
+            run_name(result),
             number(result.throughput_rps, 2), number(result.goodput_rps, 2), number(result.output_tokens_per_s, 0),
             number(result.ttft_ms.p50), number(result.ttft_ms.p99), number(result.tpot_ms.p50),
             number(result.tpot_ms.p99), number(result.failed, 0), percent(result.refused_share),

@@ -7,7 +7,7 @@ import numpy as np
 
 from spillway.load.record import Measure, RequestRecord
 
-TIME_BINS = 120
+TIME_BINS = 60
 CDF_POINTS = 200
 MAX_LAYERS = 9  # and one more for all the rest
 

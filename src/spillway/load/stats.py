@@ -120,6 +120,11 @@ def summarize(
     )
 
 
+def run_name(result: BenchResult) -> str:
+    """For people: the profile and its rate."""
+    return result.profile if result.rate is None else f"{result.profile} {result.rate:g}"
+
+
 def slip_s(record: RequestRecord) -> Seconds | None:
     """How much later than intended it was sent; None where it never was."""
     return None if record.sent_s is None else record.sent_s - record.intended_s

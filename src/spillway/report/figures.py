@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import msgspec
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.typing import RcKeyType
 
 INK = "#010203"  # stands for the page's own text colour and is replaced by it
@@ -60,8 +62,10 @@ def line_plot(series: Sequence[Series], x_label: str, y_label: str, *, log_x: bo
             )  # fmt: skip
         if log_x:
             axes.set_xscale("log")
+            _plain_ticks(axes.xaxis)
         if log_y:
             axes.set_yscale("log")
+            _plain_ticks(axes.yaxis)
         _legend(axes)
         return _svg(figure)
 
@@ -91,6 +95,13 @@ def _canvas(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """1, 2, 5, 10 … on a logarithmic axis; matplotlib's own need its mathematics."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(axes: Axes) -> None:
