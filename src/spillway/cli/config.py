@@ -36,38 +36,45 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     summary = _summary(configuration)
     if arguments.json:
-        print(json.dumps({"ok": True, "problems": [], "summary": summary}, indent=2))
+        print(json.dumps({"ok": True, "problems": [], "summary": msgspec.to_builtins(summary)}, indent=2))
     else:
-        _print_summary(arguments.file, summary)
+        print(f"{arguments.file}: fine")
+        _print(summary)
     return 0
 
 
-def _summary(configuration: Configuration) -> dict[str, object]:
-    fleet = configuration.fleet()
-    return {
-        "listen": configuration.gateway.listen,
-        "admin": configuration.gateway.admin,
-        "workers": configuration.gateway.workers,
-        "clusters": sorted(configuration.clusters),
-        "pools": {
-            name: {"cluster": pool.cluster, "endpoints": list(pool.endpoints), "limit": pool.limit}
-            for name, pool in fleet.pools.items()
-        },
-        "models": {name: [list(tier) for tier in model.tiers] for name, model in fleet.models.items()},
-        "keys": len(configuration.keys),
-    }
+class _Pool(msgspec.Struct, frozen=True):
+    cluster: str | None
+    endpoints: tuple[str, ...]
+    limit: int
 
 
-def _print_summary(file: Path, summary: dict[str, object]) -> None:
-    pools, models = summary["pools"], summary["models"]
-    assert isinstance(pools, dict)
-    assert isinstance(models, dict)
-    print(f"{file}: fine")
-    print(
-        f"  gateway {summary['listen']}, admin {summary['admin']}, {summary['workers']} worker(s), {summary['keys']} key(s)"
+class _Summary(msgspec.Struct, frozen=True):
+    listen: str
+    admin: str
+    workers: int
+    keys: int
+    clusters: list[str]
+    pools: dict[str, _Pool]
+    models: dict[str, tuple[tuple[str, ...], ...]]
+
+
+def _summary(configuration: Configuration) -> _Summary:
+    gateway, fleet = configuration.gateway, configuration.fleet()
+    return _Summary(
+        listen=gateway.listen,
+        admin=gateway.admin,
+        workers=gateway.workers,
+        keys=len(configuration.keys),
+        clusters=sorted(configuration.clusters),
+        pools={name: _Pool(pool.cluster, pool.endpoints, pool.limit) for name, pool in fleet.pools.items()},
+        models={name: model.tiers for name, model in fleet.models.items()},
     )
-    for name, pool in pools.items():
-        where = pool["cluster"] or "hosted"
-        print(f"  pool {name}: {where}, limit {pool['limit']}, {', '.join(pool['endpoints'])}")
-    for name, tiers in models.items():
+
+
+def _print(summary: _Summary) -> None:
+    print(f"  gateway {summary.listen}, admin {summary.admin}, workers {summary.workers}, keys {summary.keys}")
+    for name, pool in summary.pools.items():
+        print(f"  pool {name}: {pool.cluster or 'hosted'}, limit {pool.limit}, {', '.join(pool.endpoints)}")
+    for name, tiers in summary.models.items():
         print(f"  model {name}: {' → '.join(' + '.join(tier) for tier in tiers)}")
