@@ -17,6 +17,7 @@ from spillway.telemetry.catalog import CATALOG, Kind
 from spillway.telemetry.gateway_metrics import GatewayMetrics, PoolGauges, QueueGauge
 from spillway.telemetry.metrics import Histogram, Labels, Registry, Report, Sample, Spread
 from spillway.telemetry.observers import Observers
+from spillway.telemetry.parent_metrics import ParentMetrics
 from spillway.telemetry.prometheus import render
 from spillway.telemetry.totals import Totals, merge
 from spillway.traffic.events import Fault
@@ -254,14 +255,17 @@ def test_totals_are_the_sum_of_all_that_ever_reported(workers: list[dict[Labels,
 
 
 def test_the_parents_own_report_is_part_of_the_total() -> None:
-    registry = Registry()
-    registry.gauge("spillway_workers").value = 2
-    registry.counter("spillway_worker_deaths_total").add()
+    parent = ParentMetrics()
+    parent.worker_died()
+    own = parent.report(workers=2, keys=5, ingested=10, known=1, corrupt=0, spool_bytes=77, store_up=True)
     totals = Totals()
     totals.add("w1", report_of({("a",): 3}))
-    samples = parsed(render(totals.total(registry.report())))
+    samples = parsed(render(totals.total(own)))
     assert samples["spillway_workers"] == 2
     assert samples["spillway_worker_deaths_total"] == 1
+    assert samples["spillway_usage_ingested_total"] == 10
+    assert samples["spillway_spool_bytes"] == 77
+    assert samples["spillway_store_up"] == 1
     assert samples['spillway_inflight{pool="a"}'] == 3
 
 
