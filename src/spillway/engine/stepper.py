@@ -1,9 +1,9 @@
 """The thread that owns the pipeline: it lets generations in, steps, reads tokens, decodes, and tells the event loop.
 
 Rules. The event loop hands over with two deques and an event; nothing else is shared but plain counters that one side writes.
-What a step brought goes to the loop in one call. While the loop has not taken the last lot, tokens pile up here and become
-one larger piece of text per generation: under load several tokens share one event. Only generations with stop strings are decoded
-at every step, so that a stop ends them at its token. If a step raises, everything in the batch fails and the pipeline is built again.
+What steps brought goes to the loop in one call, at most every TELL_EVERY_S and not before it has taken the last lot: tokens that come
+faster share one piece of text. A first token and an end do not wait for that. Only generations with stop strings are decoded at
+every step, so that a stop ends them at its token. If a step raises, everything in the batch fails and the pipeline is built again.
 """
 
 import logging
@@ -19,6 +19,8 @@ from spillway.engine.text import StopScanner, TextWindow
 
 _log = logging.getLogger(__name__)
 
+TELL_EVERY_S = 0.004
+"""Nobody reads faster, and an event costs as much as the token in it. Paced engines step more slowly than this."""
 MAX_REBUILDS_IN_A_ROW = 3
 """Pipelines that fail in their first step. Then the thread gives up."""
 
@@ -36,6 +38,7 @@ class Generation:
         "scanner",
         "text",
         "tokens",
+        "told",
         "window",
     )
 
@@ -49,6 +52,7 @@ class Generation:
         self.window = TextWindow()
         self.running: Running | None = None
         self.text = ""  # decoded and not told
+        self.told = False  # something was
         self.tokens = 0
         self.finish: Finish | None = None
         self.cancelled = False  # written by the loop
@@ -111,6 +115,8 @@ class Stepper:
         self._waiting: deque[Generation] = deque()
         self._running: list[Generation] = []
         self._untold: dict[Generation, None] = {}  # in order, each once
+        self._urgent = False  # a first token or an end is among them
+        self._told_s = 0.0
         self._pipeline: Pipeline | None = None
         self._fruitless = 0
         self._thread = threading.Thread(target=self._main, name="stepper", daemon=True)
@@ -237,6 +243,8 @@ class Stepper:
             ids, finish = generation.running.take()
             if ids:
                 total += len(ids)
+                if not generation.tokens:
+                    self._urgent = True
                 generation.tokens += len(ids)
                 generation.window.extend(ids)
                 untold[generation] = None
@@ -266,6 +274,7 @@ class Stepper:
     def _end(self, generation: Generation, finish: Finish) -> None:
         generation.finish = finish
         self._untold[generation] = None
+        self._urgent = True
 
     def _decode(self, generations: Sequence[Generation]) -> None:
         """Moves what is new from ids to text. A generation whose stop string came has no scanner afterwards."""
@@ -291,13 +300,23 @@ class Stepper:
         """Gives the loop all that is new, if it has taken what it was given before."""
         if not self._untold or self._lot is not None:
             return
-        self._decode([generation for generation in self._untold if generation.window.pending])
+        now = self._clock.monotonic()
+        if self._running and now - self._told_s < TELL_EVERY_S:
+            if not self._urgent:
+                return
+            due = [generation for generation in self._untold if not generation.told or generation.finish is not None]
+        else:
+            due = list(self._untold)
+            self._told_s = now
+        self._urgent = False
+        self._decode([generation for generation in due if generation.window.pending])
         lot: Progress = []
-        for generation in self._untold:
+        for generation in due:
+            del self._untold[generation]
             if generation.text or generation.finish is not None:
+                generation.told = True
                 lot.append((generation, generation.text, generation.tokens, generation.finish))
                 generation.text = ""
-        self._untold = {}
         if lot:
             self._lot = lot
             self._loop.call_soon_threadsafe(self._take_lot)
