@@ -150,6 +150,12 @@ def test_a_cut_that_lands_in_another_object_does_no_harm() -> None:
     assert json.loads(envelope.rewrite(body, read, model="up", ask_for_usage=False))["model"] == "up"
 
 
+def test_a_long_number_is_not_cut_out_of_a_longer_one() -> None:
+    digits = "1" * 3000
+    body = f'{{"model":"m","x":{{"tools":{digits}5}},"tools":{digits},{MESSAGES}}}'.encode()
+    assert envelope.read(body, Kind.CHAT).model == "m"
+
+
 def test_names_inside_of_strings_are_not_keys() -> None:
     content = '","model":"evil","stream_options":{"include_usage":true},"messages":[1],"x":"'
     body = json.dumps({"messages": [{"content": content * 50}], "model": "m", "user": '"model":"evil"'}).encode()
