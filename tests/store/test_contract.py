@@ -209,7 +209,7 @@ def test_pages_join_without_gap_or_double(
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "ééé", "AAAA", "kwE", "k8DAwMA", "lAGhYaFhwA"])
+@pytest.mark.parametrize("cursor", ["", "x", "ééé", "AAAA", "kwE", "k8DAwMA", "lAGhYaFhwA", "lM___________6CgoA"])
 def test_a_cursor_of_somebody_else_is_a_bad_request(open_pair: OpenPair, cursor: str) -> None:
     async def scenario() -> None:
         async with open_pair() as pair:

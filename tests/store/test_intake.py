@@ -270,3 +270,44 @@ async def write_until_killed(spool: Path, lines: int) -> list[float]:
         rest = await process.stdout.read()
         await process.wait()
     return printed + [float(line.split()[1]) for line in rest.splitlines() if line.count(b" ") == 1]
+
+
+@pytest.mark.server
+def test_a_killed_parent_counts_nothing_twice_and_forgets_nothing(
+    tmp_path: Path, make_record: MakeRecord, log: logging.Logger
+) -> None:
+    spool = tmp_path / "spool"
+    for number in range(300):
+        segment(spool, f"w1-{number:08x}.closed", [make_record(f"req_{number}_{place}") for place in range(40)])
+
+    async def scenario() -> None:
+        for left in (250, 150, 50):
+            await take_until_killed(tmp_path, left)
+        assert len(names(spool)) <= 50
+        async with Stores(Settings(), tmp_path) as stores:
+            intake = Intake(spool, stores.usage, log=log)
+            await intake.drain()
+            assert names(spool) == []
+            assert await counted(stores.usage) == 300 * 40
+            count = await stores.database.read(
+                lambda connection: connection.execute("SELECT count(*) FROM usage").fetchone()
+            )
+            assert count == (300 * 40,)
+
+    asyncio.run(scenario())
+
+
+async def take_until_killed(home: Path, left: int) -> None:
+    """Let a process take segments until no more than `left` are left, then kill it in whatever it does."""
+    taker = Path(__file__).with_name("spool_taker.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(taker), str(home), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            await process.stdout.readline()
+        await eventually(lambda: len(names(home / "spool")) <= left, deadline_s=30)
+    finally:
+        process.kill()
+        await process.wait()

@@ -3,6 +3,7 @@
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -20,6 +21,8 @@ HourKey = tuple[int, str, str, str]
 
 HourSums = tuple[int, int, int, int, int, int, int]
 """requests, ok, spilled, prompt, cached, completion tokens, cost in nano-dollars."""
+
+_Cursor = tuple[Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)], str, str, str]
 
 START: HourKey = (-1, "", "", "")
 """Before every key."""
@@ -94,6 +97,6 @@ def read_cursor(text: str | None) -> HourKey:
     if text is None:
         return START
     try:
-        return msgspec.msgpack.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=HourKey)
+        return msgspec.msgpack.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Cursor)
     except (msgspec.DecodeError, UnicodeError, ValueError, binascii.Error) as error:
         raise BadRequestError("this cursor was not made here", param="cursor") from error
