@@ -118,6 +118,7 @@ class Stepper:
         self._urgent = False  # a first token or an end is among them
         self._told_s = 0.0
         self._pipeline: Pipeline | None = None
+        self._dropped = False  # something was cancelled, and the pipeline frees it in its next step
         self._fruitless = 0
         self._thread = threading.Thread(target=self._main, name="stepper", daemon=True)
 
@@ -164,13 +165,13 @@ class Stepper:
 
     def _round(self) -> None:
         self._wake.clear()
-        dropped = self._take_cancels()
+        self._take_cancels()
         self._let_in()
         self._tell()
         if self._running:
             self._step()
-        elif dropped:
-            self._run_step()  # so that the pipeline frees what was cancelled
+        elif self._dropped:
+            self._run_step()
         else:
             self._wake.wait()
             self._pace.resume(self._clock.monotonic())
@@ -194,22 +195,20 @@ class Stepper:
             self._recover(error)
             return False
         self._fruitless = 0
+        self._dropped = False
         self.counters.steps += 1
         self.counters.kv_usage = pipeline.kv_usage()
         return True
 
-    def _take_cancels(self) -> bool:
-        dropped = False
+    def _take_cancels(self) -> None:
         while self._cancels:
             generation = self._cancels.popleft()
             self._untold.pop(generation, None)
             if generation in self._waiting:
                 self._waiting.remove(generation)
             elif generation.running is not None and generation in self._running:
-                generation.running.cancel()
+                self._drop(generation.running)
                 self._running.remove(generation)
-                dropped = True
-        return dropped
 
     def _let_in(self) -> None:
         pipeline = self._pipeline
@@ -266,10 +265,14 @@ class Stepper:
         for generation in generations:
             if generation.finish is None and generation.scanner is None:
                 assert generation.running is not None
-                generation.running.cancel()
+                self._drop(generation.running)
                 self._end(generation, Finish.STOP)
                 stopped = True
         return stopped
+
+    def _drop(self, running: Running) -> None:
+        running.cancel()
+        self._dropped = True
 
     def _end(self, generation: Generation, finish: Finish) -> None:
         generation.finish = finish
