@@ -213,6 +213,7 @@ class Receiver:
         self.ended = False
         self.fault: ConnectionFault | None = None
         self.detail = ""
+        self.told_over: Callable[[], object] = int
 
     def response_head(self, status: int, headers: Headers) -> None:
         assert not self.status
@@ -231,10 +232,12 @@ class Receiver:
         assert self.status
         assert not self.over
         self.ended = True
+        self.told_over()
 
     def response_failed(self, fault: ConnectionFault, detail: str) -> None:
         assert not self.over
         self.fault, self.detail = fault, detail
+        self.told_over()
 
     @property
     def over(self) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from spillway.core.errors import ConfigError
@@ -39,33 +38,28 @@ class Destination:
         self._tls = tls if parts.scheme == "https" else None
         self._proxy = proxy
 
-    async def connect(self, make: Callable[[], ClientConnection]) -> ClientConnection:
-        """A connection that is ready for a request. Raises OSError (of which ssl.SSLError is one). Has no deadline of its own."""
-        loop = asyncio.get_running_loop()
+    async def connect(self, connection: ClientConnection) -> None:
+        """Makes `connection` ready for a request. Raises OSError (of which ssl.SSLError is one). Has no deadline of its own."""
         if self._tls is not None and self._proxy is not None:
-            return await self._connect_through(self._proxy, self._tls, make)
+            await self._connect_through(self._proxy, self._tls, connection)
+            return
         server_name = self.host if self._tls is not None else None
-        _, connection = await loop.create_connection(
-            make, self.host, self.port, ssl=self._tls, server_hostname=server_name
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(
+            lambda: connection, self.host, self.port, ssl=self._tls, server_hostname=server_name
         )
-        return connection
 
-    async def _connect_through(
-        self, proxy: Proxy, tls: ssl.SSLContext, make: Callable[[], ClientConnection]
-    ) -> ClientConnection:
+    async def _connect_through(self, proxy: Proxy, tls: ssl.SSLContext, connection: ClientConnection) -> None:
         loop = asyncio.get_running_loop()
         name = f"[{self.host}]" if ":" in self.host else self.host
-        plain, answer = await loop.create_connection(
-            lambda: ConnectAnswer(proxy, f"{name}:{self.port}"), proxy.host, proxy.port
-        )
-        connection = make()
+        answer = ConnectAnswer(proxy, f"{name}:{self.port}")
         try:
+            plain, _ = await loop.create_connection(lambda: answer, proxy.host, proxy.port)
             await answer.opened
             secured = await loop.start_tls(plain, connection, tls, server_hostname=self.host)
+            if secured is None:
+                raise ConnectionAbortedError("the connection was lost while TLS began")
+            connection.connection_made(secured)
         except BaseException:
-            plain.abort()
+            answer.abort()
             raise
-        if secured is None:
-            raise ConnectionAbortedError("the connection was lost while TLS began")
-        connection.connection_made(secured)
-        return connection

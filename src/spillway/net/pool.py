@@ -85,26 +85,32 @@ class HttpOrigin:
         task = self._loop.create_task(self._connect(ticket))
         ticket.connecting = task
         self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        task.add_done_callback(lambda task: self._connected(task, ticket))
+
+    def _connected(self, task: asyncio.Task[None], ticket: ClientTicket) -> None:
+        self._connecting.discard(task)
+        if task.cancelled():
+            ticket.fail(ConnectionFault.CONNECT, "the origin was closed")
 
     async def _connect(self, ticket: ClientTicket) -> None:
         timeout_s = self._limits.connect_timeout_s
+        connection = ClientConnection(self)
         try:
             async with asyncio.timeout(timeout_s):
-                connection = await self.destination.connect(lambda: ClientConnection(self))
+                await self.destination.connect(connection)
+            ticket.connecting = None
+            connection.send(ticket, self._now())
         except TimeoutError:
             ticket.fail(ConnectionFault.CONNECT, f"no connection after {timeout_s:g} s")
         except OSError as error:
             ticket.fail(ConnectionFault.CONNECT, str(error) or type(error).__name__)
-        except asyncio.CancelledError:
-            ticket.fail(ConnectionFault.CONNECT, "the origin was closed")
-            raise
         except Exception as error:
             log.exception("connecting to %s failed", self.destination.authority)
             ticket.fail(ConnectionFault.CONNECT, str(error))
-        else:
-            ticket.connecting = None
-            connection.send(ticket, self._now())
+        finally:
+            # uvloop forgets to tell a protocol whose connecting was cancelled in its last step
+            if ticket.carrier is None and connection in self._open:
+                connection.close()
 
     # called by the connections
 

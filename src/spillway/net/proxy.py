@@ -102,8 +102,11 @@ class ConnectAnswer(asyncio.Protocol):
         del exc
         self._refuse("the proxy closed the connection")
 
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
     def _refuse(self, detail: str) -> None:
         if not self.opened.done():
             self.opened.set_exception(ProxyRefusedError(detail))
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()

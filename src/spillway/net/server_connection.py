@@ -122,15 +122,17 @@ class ServerConnection(asyncio.Protocol):
     # from bytes to requests
 
     def _feed(self, data: bytes | memoryview) -> None:
+        refusal = None
         try:
             self._reader.feed(data)
         except RefusedError as refused:
-            if refused.reason is Rejection.INTERNAL:
+            refusal = refused.reason
+            if refusal is Rejection.INTERNAL:
                 log.exception("finding a route failed")
-            self._refuse(refused.reason)
-            return
         if self._current is not None:
             self._deliver(self._current)
+        if refusal is not None:
+            self._refuse(refusal)
 
     def _hold(self, data: bytes) -> None:
         self._held.append(data)
@@ -301,10 +303,7 @@ class ServerConnection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Closes at once, so that the client sees an incomplete answer."""
-        self._current = None
-        self._ending = True
-        self._reader.close()
-        self._held.clear()
+        self._left()
         self.transport.abort()
 
     def _left(self) -> None:
