@@ -48,15 +48,19 @@ def test_a_body_that_its_route_paused_may_wait() -> None:
     assert not client.service.rejections
 
 
-def test_an_answer_may_take_its_time() -> None:
+HALVES = [b"GET /half", b"POST /half HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na"]
+
+
+@pytest.mark.parametrize("half", [*HALVES, HALVES[1].replace(b"/half", b"/streamed")])
+def test_an_answer_may_take_its_time_and_what_is_behind_it_waits(half: bytes) -> None:
     client = Client(limits=LIMITS)
-    client.send(GET % b"/slow" + b"GET /half")
+    client.send(GET % b"/slow" + half)
     client.wait(1000.0)
     client.exchanges[0].respond(200, b"", b"")
     assert not client.service.rejections
     client.wait(3.0)
     assert not client.service.rejections
-    client.wait(3.0)
+    client.wait(4.0)
     assert client.service.rejections == [Rejection.TOO_SLOW]
 
 

@@ -158,6 +158,20 @@ def test_a_streamed_body_arrives_as_it_comes(each: int | None) -> None:
     assert (service.sinks[1].data, service.sinks[1].ended) == (b"second", 1)
 
 
+@pytest.mark.parametrize("each", [None, 1000, 90_000])
+def test_the_end_of_a_streamed_body_is_told_once_whatever_follows(each: int | None) -> None:
+    service = TakesBody()
+    client = Client(service)
+    followers = posted(b"/streamed", b"second") + posted(b"/auto", b"c" * 50_000) + posted(b"/streamed", b"d" * 50_000)
+    client.send(chunked(b"/streamed", b"a" * 40_000) + followers, each=each)
+    assert (len(service.sinks), service.sinks[0].ended) == (1, 1)
+    client.exchanges[0].respond(200, b"", b"")
+    assert (service.sinks[1].data, service.sinks[1].ended) == (b"second", 1)
+    client.exchanges[1].respond(200, b"", b"")
+    assert (len(service.sinks[2].data), service.sinks[2].ended) == (50_000, 1)
+    assert client.transport.reading
+
+
 def test_a_streamed_route_is_called_before_its_body_came() -> None:
     service = TakesBody()
     client = Client(service)

@@ -87,8 +87,8 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        busy = self._current is not None and reader.incoming is None
-        if busy or self._held or reader.ready or reader.ended:
+        current = self._current
+        if (current is not None and current.body_complete) or self._held or reader.ready or reader.ended:
             self._set_aside(data)
         elif len(data) > FEED_BYTES:
             self._hold(data)
@@ -153,7 +153,7 @@ class ServerConnection(asyncio.Protocol):
         data = memoryview(b"".join(self._held))
         self._held.clear()
         at = 0
-        while at < len(data) and not (reader.ready or reader.ended or self._body_paused):
+        while at < len(data) and not (reader.ready or reader.ended or self._body_paused or self._busy()):
             size = max(FEED_BYTES, reader.body_rest)
             self._feed(data[at : at + size])
             at += size
@@ -161,6 +161,10 @@ class ServerConnection(asyncio.Protocol):
         if at < len(data) and not reader.ended:
             self._hold(bytes(data[at:]))
         self._update_reading()
+
+    def _busy(self) -> bool:
+        """An answer is due before anything else can be."""
+        return self._current is not None and self._current.body_complete
 
     def _update_reading(self) -> None:
         pause = self._body_paused or self._held_bytes > HELD_BYTES
@@ -188,7 +192,7 @@ class ServerConnection(asyncio.Protocol):
                 if self._refused is not None:
                     self._answer_refusal(self._refused)
                     break
-            elif reader.incoming is None:
+            elif self._current.body_complete:
                 break
             if not self._held or self._body_paused:
                 break
@@ -237,11 +241,11 @@ class ServerConnection(asyncio.Protocol):
             listener.client_left()
 
     def _say_continue(self, incoming: ServerExchange) -> None:
-        if not incoming.expects_continue or (self._current or incoming) is not incoming or self._ending:
-            return
-        incoming.expects_continue = False
-        if not (incoming.begun or incoming.pieces):
-            self.transport.write(CONTINUE)
+        its_turn = self._current is incoming or (self._current is None and not self._reader.ready)
+        if incoming.expects_continue and its_turn and not self._ending:
+            incoming.expects_continue = False
+            if not (incoming.begun or incoming.pieces):
+                self.transport.write(CONTINUE)
 
     def more(self) -> bool:
         """Something of a further request has come."""
@@ -353,11 +357,11 @@ class ServerConnection(asyncio.Protocol):
         waited_s = now_s - self._since_s
         if self._write_paused or self._ending:
             self._sweep_writing(now_s)
+        elif self._busy():
+            return
         elif reader.incoming is not None:
             if not self._reading_paused and waited_s > limits.body_timeout_s:
                 self._refuse(Rejection.TOO_SLOW)
-        elif self._current is not None:
-            return
         elif reader.in_head:
             if waited_s > limits.head_timeout_s:
                 self._refuse(Rejection.TOO_SLOW)
