@@ -31,8 +31,10 @@ def schema_of(path: Path) -> set[tuple[str, str]]:
 def migrated(path: Path) -> None:
     async def scenario() -> None:
         database = Database(path)
-        await database.start()
-        await database.close()
+        try:
+            await database.start()
+        finally:
+            await database.close()
 
     asyncio.run(scenario())
 

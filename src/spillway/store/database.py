@@ -96,8 +96,11 @@ class Database:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # made by us, not by SQLite: it would be readable by others
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = self._connect()
-        _migrate(connection, migrations())
+        try:
+            _migrate(self._connect(), migrations())
+        except BaseException:
+            self._disconnect()
+            raise
 
     def _transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         def transaction(connection: sqlite3.Connection) -> _T:
