@@ -159,7 +159,7 @@ def test_probes_measure_the_tokenizer() -> None:
     assert report.yardstick.measured
     for record in report.best.records:
         assert record.prompt_tokens == pytest.approx(record.input_tokens, rel=0.1)
-    assert upstream.log.arrived == 14
+    assert upstream.log.arrived == 18
 
 
 def test_a_target_that_answers_nothing_well_is_found_before_the_run() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 RING_CHARS = 1 << 18
-_HASH_MULTIPLIER = 2654435761  # Knuth's: spreads small consecutive ids over the ring
+_HASH_MULTIPLIER = 2654435761  # a prime (Knuth's): different small ids begin at different places of the ring
 DEFAULT_CHARS_PER_TOKEN = 4.0
 MAX_CHARS_PER_TOKEN = 64.0
 
@@ -74,14 +74,10 @@ class Corpus:
     def blocks(self, hash_ids: Sequence[int], block_chars: int, chars: int) -> str:
         """A prompt of blocks, exactly `chars` long; the last block is cut or goes on as is needed."""
         wanted = min(len(hash_ids), -(-chars // block_chars))
-        text = "".join([self._block(hash_id, block_chars) for hash_id in hash_ids[:wanted]])
+        text = "".join([self._cut(hash_id * _HASH_MULTIPLIER, block_chars) for hash_id in hash_ids[:wanted]])
         if len(text) < chars:
             text += self._cut(hash_ids[-1] * _HASH_MULTIPLIER + block_chars, chars - len(text))
         return text[:chars]
-
-    def _block(self, hash_id: int, block_chars: int) -> str:
-        label = f"{hash_id} "  # two ids may fall on the same place of the ring
-        return (label + self._cut(hash_id * _HASH_MULTIPLIER, block_chars))[:block_chars]
 
     def _cut(self, start: int, chars: int) -> str:
         begin = start % len(self._ring)

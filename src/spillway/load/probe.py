@@ -10,7 +10,8 @@ from spillway.load.record import TIMEOUT, RequestRecord
 from spillway.load.target import RequestMaker
 from spillway.net.ports import Origin
 
-PROBE_CHARS = (150, 600, 150, 600)
+PROBE_CHARS = (200, 1200) * 4
+PROBE_TIMEOUT_S: Seconds = 30.0
 
 
 class ProbeError(SpillwayError):
@@ -28,6 +29,8 @@ async def probe(origin: Origin, maker: RequestMaker, clock: Clock, timeout_s: Se
             answered.append((chars, record))
         else:
             error = record.error
+            if record.status == 0:
+                break  # nobody answers: the next ones would wait as long
     if not answered:
         raise ProbeError(f"the target answers {error!r} to a first request (--chars-per-token goes without)")
     reported = [(chars, record.prompt_tokens) for chars, record in answered if record.prompt_tokens]
@@ -40,7 +43,7 @@ async def _ask(origin: Origin, request: bytes, clock: Clock, timeout_s: Seconds)
     meter = ResponseMeter(record, clock, clock.monotonic(), ended.set_result)
     try:
         meter.ticket = origin.send(request, meter)
-        await asyncio.wait({ended}, timeout=timeout_s)
+        await asyncio.wait({ended}, timeout=min(timeout_s, PROBE_TIMEOUT_S))
     finally:
         meter.give_up(TIMEOUT)
     return record

@@ -11,9 +11,8 @@ from spillway.wire.traces import TraceRecord
 BLOCK_TOKENS = 512
 """What one hash id of a trace stands for."""
 
-RESERVE_SHARE = 0.05
-"""Of the context left free when clipping: a prompt's length in tokens is known from its characters only about so well, and
-the chat template adds some."""
+RESERVE_SHARE = 0.1
+"""Of the context left free when clipping: a prompt's length in tokens is known from its characters only about so well."""
 
 
 class Size(msgspec.Struct, frozen=True, gc=False):
