@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from spillway.api.errors import error_answer
+from spillway.api.errors import OUTCOME_OF, error_answer, refusal
 from spillway.api.openai_client import OpenAIClient
 from spillway.core.ids import RequestId, RequestIds
 from spillway.core.outcome import Outcome
@@ -25,13 +25,6 @@ HOT_PATHS: dict[bytes, Kind] = {
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
 _SESSION_HEADERS = frozenset((b"x-session-id", b"session-id"))
-_REJECTIONS = {
-    Rejection.MALFORMED: Outcome.INVALID_REQUEST,
-    Rejection.HEAD_TOO_LARGE: Outcome.TOO_LARGE,
-    Rejection.BODY_TOO_LARGE: Outcome.TOO_LARGE,
-    Rejection.TOO_SLOW: Outcome.CLIENT_TIMEOUT,
-    Rejection.DRAINING: Outcome.UNAVAILABLE,
-}
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -75,12 +68,8 @@ class DataPlane:
         return hot if method == b"POST" else self._wrong_method
 
     def rejection(self, reason: Rejection) -> tuple[int, bytes, bytes]:
-        outcome = _REJECTIONS[reason]
-        self._observer.refused(outcome)
-        status, body = error_answer(outcome)
-        if reason is Rejection.HEAD_TOO_LARGE:
-            status = 431
-        return status, _JSON, body
+        self._observer.refused(OUTCOME_OF[reason])
+        return refusal(reason)
 
     def _taker(self, path: bytes, kind: Kind) -> Callable[[Exchange], None]:
         def take(exchange: Exchange) -> None:

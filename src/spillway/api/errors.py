@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from spillway.core.outcome import Outcome
 from spillway.core.rng import Rng
+from spillway.net.ports import Rejection
 from spillway.wire import openai
 
 MAX_RETRY_AFTER_S = 120.0  # openai-python does not retry at all when told to wait longer
@@ -70,6 +71,24 @@ ERRORS: dict[Outcome, ErrorShape] = {
     Outcome.INTERNAL: ErrorShape(500, "server_error", "internal_error", "The gateway made a mistake."),
 }
 """OK and CLIENT_LEFT have no body: one is an answer, the other has nobody to read it."""
+
+
+OUTCOME_OF = {
+    Rejection.MALFORMED: Outcome.INVALID_REQUEST,
+    Rejection.HEAD_TOO_LARGE: Outcome.TOO_LARGE,
+    Rejection.BODY_TOO_LARGE: Outcome.TOO_LARGE,
+    Rejection.TOO_SLOW: Outcome.CLIENT_TIMEOUT,
+    Rejection.DRAINING: Outcome.UNAVAILABLE,
+    Rejection.BUSY: Outcome.UNAVAILABLE,
+    Rejection.INTERNAL: Outcome.INTERNAL,
+}
+"""How requests end that the HTTP server refuses by itself."""
+
+
+def refusal(reason: Rejection) -> tuple[int, bytes, bytes]:
+    """Status, header lines and body for a request that no route saw (`net.ports.Service.rejection`)."""
+    status, body = error_answer(OUTCOME_OF[reason])
+    return 431 if reason is Rejection.HEAD_TOO_LARGE else status, b"content-type: application/json\r\n", body
 
 
 def error_answer(

@@ -50,10 +50,10 @@ class AdminServer:
 
     def __init__(self, app: ASGIApp, address: str) -> None:
         self._address = address
-        self._route = AsgiRoute(app, max_body_bytes=MAX_BODY_BYTES)
+        self._route = AsgiRoute(app, refuse=self.rejection, max_body_bytes=MAX_BODY_BYTES)
 
     def route(self, method: bytes, path: bytes) -> Route:
-        return self._route.route
+        return self._route
 
     def rejection(self, reason: Rejection) -> tuple[int, bytes, bytes]:
         status, body = error_answer(Outcome.INVALID_REQUEST, f"The request was not accepted: {reason.value}.")
@@ -69,4 +69,4 @@ class AdminServer:
         self._accepting.close()
         await self._server.drain(DRAIN_S)
         self._server.close()
-        await self._route.close()
+        await self._route.shutdown(DRAIN_S)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from spillway.app.messages import Told
-from spillway.telemetry.metrics import Totals
+from spillway.telemetry.totals import Totals
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.snapshot import EndpointView, PoolView, QueueView, Snapshot
 

@@ -21,6 +21,7 @@ from spillway.app.operations import ParentOperations
 from spillway.app.overview import Overview
 from spillway.app.system import SystemClock, SystemRng
 from spillway.config import Configuration
+from spillway.config.keys import key_rows
 from spillway.console.pages import fleet_page
 from spillway.core.errors import ConfigError, StoreError
 from spillway.store.intake import Intake
@@ -75,7 +76,7 @@ class Parent:
             await stack.enter_async_context(AdminServer(self._admin_app(), gateway.admin))
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._crew = Crew(
+                crew = self._crew = Crew(
                     listeners,
                     tasks,
                     self._first_messages,
@@ -114,7 +115,7 @@ class Parent:
         """Read the file again. A bad one changes nothing; returns why."""
         try:
             configuration = config.load(self._path, self._environ)
-            await self.keys.fix(config.key_rows(configuration, self.seal, self.clock.wall()))
+            await self.keys.fix(tuple(key_rows(configuration, self.seal, self.clock.wall())))
         except (ConfigError, StoreError) as error:
             self._log.error("the configuration is not used, the old one stays: %s", error)
             return str(error)
@@ -134,7 +135,7 @@ class Parent:
         yield from self._operated.values()
 
     def _key_watch(self) -> KeyWatch:
-        fixed = config.key_rows(self.configuration, self.seal, self.clock.wall())
+        fixed = tuple(key_rows(self.configuration, self.seal, self.clock.wall()))
         return KeyWatch(self.stores.keys, self._feed, self._publish_keys, clock=self.clock, log=self._log, fixed=fixed)
 
     async def _publish_keys(self, change: KeysPatched) -> None:

@@ -19,14 +19,16 @@ from spillway import config
 from spillway.app.parent import Parent
 from spillway.app.system import SystemRng
 from spillway.backends.probes import ProbeTarget, probe
-from spillway.core.clock import Seconds
 from spillway.core.errors import SpillwayError
 from spillway.core.ids import EndpointUrl, random_word
+from spillway.net.connecting import Destination
 from spillway.net.pool import HttpOrigin
+from spillway.net.settings import ClientLimits
 
 CLUSTERS = ("east", "west")
 MODEL = "npc-1.9m"
 READY_S = 60.0  # longest time to a healthy engine
+PROBE_S = 0.05
 RESTART_S = 2.0  # an engine that ended by itself is started again after this
 STOP_S = 10.0
 DEMO_KEY_ENV = "SPILLWAY_DEMO_KEY"
@@ -91,11 +93,15 @@ class Engine:
 
     async def healthy(self) -> None:
         host = self.url.removeprefix("http://")
-        target = ProbeTarget(self.url, HttpOrigin(self.url), f"GET /health HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+        target = ProbeTarget(
+            self.url,
+            HttpOrigin(Destination(self.url), ClientLimits()),
+            f"GET /health HTTP/1.1\r\nhost: {host}\r\n\r\n".encode(),
+        )
         try:
             async with asyncio.timeout(READY_S):
                 while not await probe(target, timeout_s=1.0):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(PROBE_S)
         except TimeoutError:
             raise SpillwayError(f"the engine of {self.cluster} did not start within {READY_S:.0f} s") from None
 
@@ -104,7 +110,6 @@ async def up(
     home: Path, port: int, workers: int, model: Path, pace: Pace, log: logging.Logger, say: Callable[[str], None]
 ) -> None:
     """Serves until SIGINT or SIGTERM. `say` gets the lines for whoever started it."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = demo_key(home)
     engines = [
         Engine(cluster, model, engine_port, pace, log)
@@ -128,6 +133,8 @@ async def up(
 
 
 def demo_key(home: Path) -> str:
+    """The key in `HOME/demo.key`; makes both where they are missing."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = home / "demo.key"
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -172,12 +179,13 @@ keys:
 
 
 def ready_lines(address: str, admin_port: int, home: Path, key: str, pace: Pace) -> list[str]:
+    question = '{"model": "npc", "messages": [{"role": "user", "content": "Describe the rare golden key."}]}'
+    headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
     return [
         f"Spillway is ready: http://{address}/v1   console: http://127.0.0.1:{admin_port}/   (token: {home}/admin.token)",
         f"Two clusters, east and west, paced at {pace.step_ms:g} + {pace.sequence_ms:g} n ms a step; `npc` runs in east and spills to west.",
         f"Demo key: {key}   (also in {home}/demo.key)",
         "Try:",
-        f"  curl http://{address}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n"
-        '    -d \'{"model": "npc", "messages": [{"role": "user", "content": "Describe the rare golden key."}]}\'',
+        f"  curl http://{address}/v1/chat/completions {headers} -d '{question}'",
         "Ctrl-C drains and stops everything.",
     ]

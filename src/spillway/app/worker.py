@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from spillway.api.data_plane import DataPlane
+from spillway.api.errors import refusal
 from spillway.api.public import public_app
 from spillway.app.channel import Channel
 from spillway.app.messages import Begin, Drain, Keys, Operate, Reconfigure, SegmentClosed, Serving, Told, ToWorker
@@ -24,7 +25,7 @@ from spillway.backends.pools import PoolBackends
 from spillway.backends.probes import probe_forever
 from spillway.config import Configuration
 from spillway.core.clock import Seconds
-from spillway.core.ids import EndpointUrl, RequestIds
+from spillway.core.ids import EndpointUrl, ModelName, RequestIds
 from spillway.gateway.driver import Driver
 from spillway.gateway.journal import Journal
 from spillway.gateway.pipeline import Pipeline
@@ -46,6 +47,8 @@ from spillway.traffic.events import Configured, LimitSet, Probed
 from spillway.traffic.fleet import share_of
 
 REPORT_S = 0.25
+BEGIN_S = 30.0  # a parent that says nothing for so long is no parent
+LAST_WORDS_S = 1.0  # for ASGI requests after the drain
 
 
 class Worker:
@@ -73,7 +76,7 @@ class Worker:
         )
         self._journal = _journal(configuration, home, name)
         self._controller = Controller()
-        self._backends = PoolBackends(configuration.upstreams())
+        self._backends = PoolBackends(configuration.gateway.connections)
         settlement = Settlement(self._spool, observer, clock)
         self._driver = Driver(
             self._controller,
@@ -89,16 +92,17 @@ class Worker:
         self._public = AsgiRoute(
             public_app(
                 self._keyring,
-                lambda: sorted(self._pipeline.models),
+                lambda: map(ModelName, sorted(self._pipeline.models)),
                 int(clock.wall()),
                 lambda: not self._draining.is_set(),
             ),
+            refuse=refusal,
             max_body_bytes=configuration.gateway.max_body_bytes,
         )
         self._server = HttpServer(
             DataPlane(
                 self._pipeline,
-                self._public.route,
+                self._public,
                 RequestIds(rng),
                 rng,
                 self._tracing.source,
@@ -113,7 +117,7 @@ class Worker:
     async def serve(self, listener: socket.socket) -> None:
         """Accepts on `listener` until told to drain, then finishes what runs."""
         gateway = self._configuration.gateway
-        context = None if gateway.tls is None else server_context(gateway.tls.cert, gateway.tls.key)
+        context = None if gateway.tls is None else server_context(Path(gateway.tls.cert), Path(gateway.tls.key))
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             accepting = await loop.create_server(self._server.protocol, sock=listener, ssl=context)
@@ -129,7 +133,9 @@ class Worker:
             await self._server.drain(gateway.drain_s)
             for task in always:
                 task.cancel()
-        await self._public.close()
+        self._server.close()
+        await self._public.shutdown(LAST_WORDS_S)
+        self._backends.close()
         self._spool.close()
         await self._tracing.close()
         if self._journal is not None:
@@ -233,7 +239,8 @@ async def run(name: str, channel_fd: int, listener_fd: int) -> None:
 
     early: list[ToWorker] = []
     channel = await Channel[ToWorker].over(socket.socket(fileno=channel_fd), ToWorker, received, parent_is_gone)
-    begin = await began
+    async with asyncio.timeout(BEGIN_S):
+        begin = await began
     log = logs.configure(SystemClock(), level=begin.configuration.telemetry.log_level)
     worker = Worker(name, begin, channel, log)
     for message in early:

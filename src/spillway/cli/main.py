@@ -30,14 +30,31 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return _load(VERBS[arguments.verb][0]).run(arguments)
-    except (UsageError, ConfigError) as error:
-        print(f"spillway {arguments.verb}: {error}", file=sys.stderr)
-        return 2
-    except SpillwayError as error:
-        print(f"spillway {arguments.verb}: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
+    except SpillwayError as error:
+        return _told(arguments.verb, error)
+    except ExceptionGroup as group:
+        error = _first_of_ours(group)
+        if error is None:
+            raise
+        return _told(arguments.verb, error)
+
+
+def _told(verb: str, error: SpillwayError) -> int:
+    print(f"spillway {verb}: {error}", file=sys.stderr)
+    return 2 if isinstance(error, (UsageError, ConfigError)) else 1
+
+
+def _first_of_ours(group: ExceptionGroup[Exception]) -> SpillwayError | None:
+    """What a task group ended with, if nothing in it is a surprise."""
+    ours, others = group.split(SpillwayError)
+    if ours is None or others is not None:
+        return None
+    first: SpillwayError | ExceptionGroup[SpillwayError] = ours
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first
 
 
 def _load(module_name: str) -> VerbModule:

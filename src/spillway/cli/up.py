@@ -12,12 +12,23 @@ from spillway.telemetry import logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--home", type=Path, default=Path(".spillway"), metavar="DIR", help="state and keys (default: .spillway)")
-    parser.add_argument("--port", type=int, default=8080, help="of the gateway; the admin port is one above (default: 8080)")
+    parser.add_argument(
+        "--home", type=Path, default=Path(".spillway"), metavar="DIR", help="state and keys (default: .spillway)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, help="of the gateway; the admin port is one above (default: 8080)"
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="gateway workers (default: 1)")
     parser.add_argument("--model", type=Path, metavar="DIR", help="an OpenVINO model instead of the bundled one")
-    parser.add_argument("--pace-ms", type=float, default=Pace().step_ms, help="least time of an engine step (default: %(default)s)")
-    parser.add_argument("--pace-per-seq-ms", type=float, default=Pace().sequence_ms, help="and for each sequence in it (default: %(default)s)")
+    parser.add_argument(
+        "--pace-ms", type=float, default=Pace().step_ms, help="least time of an engine step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pace-per-seq-ms",
+        type=float,
+        default=Pace().sequence_ms,
+        help="and for each sequence in it (default: %(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
