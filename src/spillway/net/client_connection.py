@@ -232,7 +232,8 @@ class ClientConnection(asyncio.Protocol):
         receiver = ticket.receiver
         ticket.receiver = ticket.carrier = self._ticket = None
         if self._keep and not (self._surplus or self._eof or self.transport.get_write_buffer_size()):
-            self.resume()
+            if self._paused:
+                self.resume()
             self._owner.released(self)
         else:
             self._close()

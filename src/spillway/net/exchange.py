@@ -35,13 +35,11 @@ class ServerExchange:
     """`ports.Exchange`. The connection fills in the request; the route's handler answers.
 
     `body_complete`: the whole request was received; only then can the connection be kept.
-    `pieces`: body bytes that were received and not yet joined (buffered routes) or not yet given to the sink (streamed);
-    `blocks`: older ones, already joined.
     """
 
     __slots__ = (
-        "_begun", "_connection", "_head", "blocks", "body", "body_complete", "expects_continue", "headers", "http10", "keep",
-        "listener", "method", "path", "peer", "pieces", "query", "received_at", "route", "sink",
+        "_begun", "_connection", "_head", "body", "body_complete", "expects_continue", "headers", "http10", "keep",
+        "listener", "method", "path", "peer", "query", "received_at", "route", "sink",
     )  # fmt: skip
 
     def __init__(
@@ -67,21 +65,10 @@ class ServerExchange:
         self.expects_continue = False
         self.body_complete = False
         self.received_at = 0.0
-        self.pieces: list[bytes] = []
-        self.blocks: list[bytes] = []
         self.listener: ExchangeListener | None = None
         self.sink: BodySink | None = None
         self._begun = False
         self._head = b""  # of a streamed answer, until it leaves with the first write
-
-    def join_body(self) -> None:
-        pieces = self.pieces
-        if self.blocks:
-            self.body = b"".join((*self.blocks, *pieces))
-            self.blocks.clear()
-        elif pieces:
-            self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
 
     @property
     def begun(self) -> bool:

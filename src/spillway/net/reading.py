@@ -50,8 +50,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_bytes", "_chunked", "_connection", "_content_length", "_expects", "_feed", "_find_route", "_head_bytes",
-        "_headers", "_hosts", "_limits", "_now", "_parser", "_upgrade", "_url", "_version_known", "_wire_bytes",
+        "_blocks", "_body_bytes", "_chunked", "_connection", "_content_length", "_expects", "_feed", "_find_route", "_head_bytes",
+        "_headers", "_hosts", "_limits", "_now", "_parser", "_pieces", "_upgrade", "_url", "_version_known", "_wire_bytes",
         "body_rest", "ended", "in_head", "incoming", "peer", "progress", "ready",
     )  # fmt: skip
 
@@ -76,6 +76,8 @@ class RequestReader:
         self._head_bytes = 0
         self._wire_bytes = 0
         self._body_bytes = 0
+        self._pieces: list[bytes] = []
+        self._blocks: list[bytes] = []
         self.on_message_begin()
         self.in_head = False
 
@@ -100,16 +102,32 @@ class RequestReader:
             if self._head_bytes > self._limits.max_head_bytes + FEED_BYTES:
                 raise RefusedError(Rejection.HEAD_TOO_LARGE)
         elif self._chunked and self.incoming is not None:
-            self._bound_chunks(self.incoming, len(data))
+            self._bound_chunks(len(data))
 
-    def _bound_chunks(self, incoming: ServerExchange, read_bytes: int) -> None:
+    def _bound_chunks(self, read_bytes: int) -> None:
         """Chunk sizes, extensions and trailers are bytes too, and pieces are objects."""
         self._wire_bytes += read_bytes
         if self._wire_bytes > CHUNK_OVERHEAD * self._body_bytes + self._limits.max_head_bytes + FEED_BYTES:
             raise RefusedError(Rejection.MALFORMED)
-        if len(incoming.pieces) > MAX_LOOSE_PIECES:
-            incoming.blocks.append(b"".join(incoming.pieces))
-            incoming.pieces.clear()
+        if len(self._pieces) > MAX_LOOSE_PIECES:
+            self._blocks.append(b"".join(self._pieces))
+            self._pieces.clear()
+
+    def take_body(self) -> bytes:
+        """What has come of the incoming body since the last time."""
+        pieces = self._pieces
+        if self._blocks:
+            body = b"".join((*self._blocks, *pieces))
+            self._blocks.clear()
+        else:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return body
+
+    @property
+    def body_waits(self) -> bool:
+        """Something has come of the incoming body."""
+        return bool(self._pieces or self._blocks)
 
     def on_message_begin(self) -> None:
         self.in_head = True
@@ -161,11 +179,15 @@ class RequestReader:
         http10 = False if keep and self._version_known else self._is_http10(parser.get_http_version())
         if self._hosts != 1 and not (http10 and self._hosts == 0):
             raise RefusedError(Rejection.MALFORMED)
-        self._bound_head()
+        if len(self._headers) > self._limits.max_headers or self._head_bytes + FEED_BYTES > self._limits.max_head_bytes:
+            self._bound_head()
         method = parser.get_method()
         if method in FOREIGN_METHODS or (self._upgrade and parser.should_upgrade()):
             raise RefusedError(Rejection.MALFORMED)
-        path, _, query = self._target().partition(b"?")
+        url = self._url
+        if not url.startswith(b"/") or b"#" in url:
+            url = self._target(url)
+        path, _, query = url.partition(b"?")
         route = self._find_route(method, path)
         if self._content_length > route.max_body_bytes:
             raise RefusedError(Rejection.BODY_TOO_LARGE)
@@ -187,21 +209,19 @@ class RequestReader:
         return True
 
     def _bound_head(self) -> None:
+        """Called where the head can be too large, whatever of the last read belongs to it."""
         limits = self._limits
         headers = self._headers
         if len(headers) > limits.max_headers:
             raise RefusedError(Rejection.HEAD_TOO_LARGE)
-        if self._head_bytes + FEED_BYTES <= limits.max_head_bytes:
-            return  # it cannot be too large, whatever of the last read belongs to it
         if len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.max_head_bytes:
             raise RefusedError(Rejection.HEAD_TOO_LARGE)
 
-    def _target(self) -> bytes:
+    def _target(self, url: bytes) -> bytes:
         """Path and query. Of a target in absolute form the authority is left out, as nothing here routes by it."""
-        url = self._url
         if b"#" in url:
             raise RefusedError(Rejection.MALFORMED)
-        if url.startswith(b"/") or url == b"*":
+        if url == b"*":
             return url
         scheme, separator, rest = url.partition(b"://")
         if not separator or scheme.lower() not in (b"http", b"https"):
@@ -221,7 +241,7 @@ class RequestReader:
                 raise RefusedError(Rejection.BODY_TOO_LARGE)
         else:
             self.body_rest -= len(data)
-        exchange.pieces.append(data)
+        self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         exchange = self.incoming
@@ -232,8 +252,9 @@ class RequestReader:
         exchange.received_at = self._now()
         if not exchange.keep:
             self.ended = True
+        if self._pieces or self._blocks:
+            exchange.body = self.take_body()
         if not exchange.route.streamed:
-            exchange.join_body()
             self.ready.append(exchange)
 
 

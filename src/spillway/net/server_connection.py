@@ -216,8 +216,8 @@ class ServerConnection(asyncio.Protocol):
 
     def _deliver(self, exchange: ServerExchange) -> None:
         """Gives the sink of a streamed route what has come of the body. Without a sink it is thrown away."""
-        exchange.join_body()
-        data, exchange.body = exchange.body, b""
+        data = self._reader.take_body() if exchange is self._reader.incoming else exchange.body
+        exchange.body = b""
         try:
             if data and exchange.sink is not None:
                 exchange.sink.body_piece(data)
@@ -244,7 +244,7 @@ class ServerConnection(asyncio.Protocol):
         its_turn = self._current is incoming or (self._current is None and not self._reader.ready)
         if incoming.expects_continue and its_turn and not self._ending:
             incoming.expects_continue = False
-            if not (incoming.begun or incoming.pieces):
+            if not (incoming.begun or self._reader.body_waits):
                 self.transport.write(CONTINUE)
 
     def more(self) -> bool:
