@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from spillway.app.member import Member
 from spillway.app.messages import Drain, Told, ToWorker
@@ -17,8 +18,14 @@ START_S = 20.0  # longest time from the start of a worker to its `Serving`
 KILL_AFTER_S = 5.0  # beyond the time that a drain was given
 
 
+class Retired(Protocol):
+    """Told of each worker that ended; `died`: by itself."""
+
+    def __call__(self, worker: str, *, died: bool) -> None: ...
+
+
 class Crew:
-    """Runs inside `tasks`. `begin(slot)` makes a worker's first messages, `retired(name)` is told of each worker that ended."""
+    """Runs inside `tasks`. `begin(slot)` makes a worker's first messages."""
 
     def __init__(
         self,
@@ -27,7 +34,7 @@ class Crew:
         begin: Callable[[int], Iterable[ToWorker]],
         told: Callable[[Member, Told], None],
         closed_segment: Callable[[str], None],
-        retired: Callable[[str], None],
+        retired: Retired,
         log: logging.Logger,
     ) -> None:
         self._listeners = listeners
@@ -83,8 +90,9 @@ class Crew:
     async def _follow(self, slot: int, member: Member) -> None:
         started_at = asyncio.get_running_loop().time()
         status = await member.ended()
-        self._retired(member.name)
-        if self._stopping or self._slots[slot] is not member:  # expected, or a rolling restart put a successor here
+        died = not self._stopping and self._slots[slot] is member  # else a rolling restart put a successor here
+        self._retired(member.name, died=died)
+        if not died:
             return
         self._log.error(
             "a worker ended by itself, another one is started", extra={"worker": member.name, "status": status}

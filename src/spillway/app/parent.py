@@ -28,7 +28,9 @@ from spillway.store.intake import Intake
 from spillway.store.keyring import KeyFeed, KeysPatched
 from spillway.store.minting import load_seal
 from spillway.store.opening import Stores
+from spillway.store.retention import Retention
 from spillway.store.watch import KeyWatch
+from spillway.telemetry.parent_metrics import ParentMetrics
 from spillway.telemetry.prometheus import render
 from spillway.traffic.events import DrainSet, LimitSet
 
@@ -58,6 +60,7 @@ class Parent:
         self._feed = KeyFeed()
         self._operated: dict[str, Operate] = {}  # what operators set by hand, by what it is about
         self._stopping = asyncio.Event()
+        self._metrics = ParentMetrics()
         self._members = configuration.gateway.workers  # for this life: the number of listening sockets
         self._crew: Crew | None = None
         self._mtime_ns = path.stat().st_mtime_ns
@@ -86,7 +89,9 @@ class Parent:
                     self._log,
                 )
                 self._catch_signals()
-                always = [tasks.create_task(work) for work in (self.keys.run(), self.intake.run(), self._watch_file())]
+                retention = Retention(self.stores.usage, self.configuration.store, self.clock, self._log)
+                endless = (self.keys.run(), self.intake.run(), retention.run(), self._watch_file())
+                always = [tasks.create_task(work) for work in endless]
                 await crew.start()
                 if ready is not None:
                     ready(_address_of(listeners[0]))
@@ -103,7 +108,17 @@ class Parent:
 
     def metrics(self) -> bytes:
         """Prometheus text of all workers together."""
-        return render(self.overview.totals.total()).encode()
+        intake = self.intake.state
+        own = self._metrics.report(
+            workers=self.overview.workers,
+            keys=len(self._feed),
+            ingested=intake.ingested,
+            known=intake.known,
+            corrupt=intake.corrupt,
+            spool_bytes=intake.waiting_bytes,
+            store_up=intake.ok,
+        )
+        return render(self.overview.totals.total(own)).encode()
 
     def operate(self, event: LimitSet | DrainSet) -> None:
         """Tell every worker, and those that start later. A limit is sliced like a configured one."""
@@ -145,8 +160,10 @@ class Parent:
         if self._crew is not None:
             self._crew.send(message)
 
-    def _retired(self, worker: str) -> None:
+    def _retired(self, worker: str, *, died: bool) -> None:
         """A worker ended: its counters are kept, what it left in the spool is taken in."""
+        if died:
+            self._metrics.worker_died()
         self.overview.retire(worker)
         self.intake.announce(worker)
 

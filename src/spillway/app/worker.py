@@ -59,6 +59,8 @@ class Worker:
         clock, rng = SystemClock(), SystemRng()
         self._configuration = configuration
         self._channel = channel
+        self._log = log
+        self._spool_was_full = False
         self._member, self._members = begin.member, begin.members
         self._draining = asyncio.Event()
         self._keyring = Keyring(load_seal(home, rng), clock)
@@ -136,7 +138,7 @@ class Worker:
         self._server.close()
         await self._public.shutdown(LAST_WORDS_S)
         self._backends.close()
-        self._spool.close()
+        self._close_spool()
         await self._tracing.close()
         if self._journal is not None:
             self._journal.close()
@@ -157,7 +159,12 @@ class Worker:
 
     def abandon(self) -> None:
         """The process ends now: what is known of usage goes to the spool."""
-        self._spool.close()
+        self._close_spool()
+
+    def _close_spool(self) -> None:
+        lost = self._spool.close()
+        if lost:
+            self._log.error("usage records are lost: %s", self._spool.problem, extra={"records": lost})
 
     def _configure(self, configuration: Configuration) -> None:
         """Pools, models and limits change; what the sockets and files were opened with needs a restart of the worker."""
@@ -199,6 +206,12 @@ class Worker:
         ]
         self._metrics.state(pools, [QueueGauge(q.model, q.priority, q.waiting) for q in snapshot.queues])
         self._metrics.spool(unsettled=self._spool.unsettled(), lost=self._spool.lost, full=self._spool.full)
+        if self._spool.full != self._spool_was_full:
+            self._spool_was_full = self._spool.full
+            if self._spool.full:
+                self._log.error("the spool is full, nothing is admitted: %s", self._spool.problem)
+            else:
+                self._log.warning("the spool has room again")
         self._channel.send(Told(self._metrics.report(), snapshot))
 
 

@@ -16,9 +16,6 @@ from spillway.wire import envelope
 from spillway.wire.envelope import Envelope, Kind
 from spillway.wire.tokens import TokenRatio
 
-OUTPUT_TOKENS = 256
-"""Output that is expected of a request that does not say less."""
-
 _PRIORITY_OF_TIER = {
     "flex": Priority.BATCH,
     "batch": Priority.BATCH,
@@ -106,7 +103,7 @@ class Pipeline:
                 tenant=principal.tenant,
                 priority=call.priority,
                 input_tokens=call.input_tokens,
-                output_tokens=OUTPUT_TOKENS if asked.max_tokens is None else min(asked.max_tokens, OUTPUT_TOKENS),
+                output_tokens=asked.output_tokens_estimate,
                 body_bytes=len(ask.body),
                 session=asked.prompt_cache_key or ask.session or asked.user or "",
             ),

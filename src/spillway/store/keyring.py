@@ -66,6 +66,9 @@ class KeyFeed:
         self._version += 1
         return KeysPatched(self._version, changed, gone)
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def all(self) -> KeysReplaced:
         """The message for a worker that starts, or that says it missed one."""
         return KeysReplaced(self._version, tuple(self._entries.values()))
