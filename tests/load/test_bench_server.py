@@ -84,9 +84,9 @@ def test_constant_rate() -> None:
     assert upstream.log.arrived == 100
     assert result.output_tokens_per_s == pytest.approx(1000 / result.duration_s, rel=0.01)
     assert result.ttft_ms.p50 is not None
-    assert 20 <= result.ttft_ms.p50 < 500
+    assert 15 <= result.ttft_ms.p50 < 500
     assert result.tpot_ms.p50 is not None
-    assert 1.5 <= result.tpot_ms.p50 < 50
+    assert 1 <= result.tpot_ms.p50 < 50
     assert result.goodput_rps > 0
 
 
