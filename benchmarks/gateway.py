@@ -178,9 +178,12 @@ def measure(scenario: Scenario, port: int, pid: int | None, tools: Path, seconds
 
 
 def figures_of(mode: str, report: dict, cpu: float) -> dict[str, float | None]:
-    """Microseconds everywhere but in `per_s`; what the generator alone can't say (CPU) is 0 for a direct run."""
+    """Microseconds everywhere but in `per_s`; None where there is none: nothing was done, or no gateway stood between."""
     done = report["replies"] if mode == "requests" else report["events"]
-    figures: dict[str, float | None] = {"per_s": done / report["seconds"], "cpu_us": 1e6 * cpu / done if done else None}
+    figures: dict[str, float | None] = {
+        "per_s": done / report["seconds"],
+        "cpu_us": 1e6 * cpu / done if done and cpu else None,
+    }
     figures["cpu_share"] = cpu / report["seconds"]
     if mode == "requests":
         wrong = done - report["status"].get("200", 0)

@@ -64,8 +64,6 @@ def markdown(contenders: dict[str, Figures]) -> str:
     ]
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     for name, figures in contenders.items():
-        if name == "direct":
-            continue
         cells = [name, _cell(figures, "requests_32", "per_s", 1, 0)]
         cells += [
             _with_ratio(figures, scenario, figure, divisor, digits) for _, scenario, figure, divisor, digits in shown

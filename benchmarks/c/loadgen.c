@@ -21,6 +21,8 @@ struct connection {
     int64_t begun_ns;  /* when the request was begun */
     int64_t left;      /* bytes of the reply that are still to come; -1: its head is not complete; -2: until the last chunk */
     int status, events;
+    long chunk;        /* of a stream: bytes of this chunk that are still to come */
+    long chunk_size;   /* as far as its line was read; -1: no digit yet */
     size_t kept;
     char in[KEPT_BYTES];
 };
@@ -46,7 +48,8 @@ static void push(struct connection *c, int watched) {
 
 static void ask(struct connection *c) {
     c->sent = c->kept = 0;
-    c->left = -1;
+    c->left = c->chunk_size = -1;
+    c->chunk = 0;
     c->events = 0;
     c->begun_ns = now_ns();
     push(c, 0);
@@ -54,10 +57,10 @@ static void ask(struct connection *c) {
 
 static void dial(struct connection *c) {
     struct sockaddr_in address = loopback(port);
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0) die("connect");
-    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (c->fd < 0) die("socket");
     no_delay(c->fd);
+    if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) die("connect");
     watch(epoll, EPOLL_CTL_ADD, c->fd, EPOLLIN, c);
     ask(c);
 }
@@ -107,43 +110,89 @@ static void hear_reply(struct connection *c, char *data, size_t size) {
     }
 }
 
-/* Whole lines of a stream; the status is in the first one. */
+static void hear_line(struct connection *c, const char *line, int64_t now) {
+    const char *stamp = strchr(line, '@');
+    if (!stamp) return;
+    if (!c->events++) numbers_add(&first_tokens, (uint32_t)((now - c->begun_ns) / 1000));
+    if (measuring) {
+        events_seen++;
+        numbers_add(&delays, (uint32_t)((now - strtoll(stamp + 1, NULL, 10)) / 1000));
+    }
+}
+
+/* Bytes of the body. A line that is not complete waits in `in`; one that does not fit there is no event of the mock. */
+static void hear_body(struct connection *c, char *data, size_t size, int64_t now) {
+    while (size) {
+        char *end = memchr(data, '\n', size);
+        size_t part = end ? (size_t)(end - data) : size;
+        if (c->kept + part >= KEPT_BYTES) c->kept = 0;
+        else {
+            memcpy(c->in + c->kept, data, part);
+            c->kept += part;
+        }
+        if (!end) return;
+        c->in[c->kept] = 0;
+        hear_line(c, c->in, now);
+        c->kept = 0;
+        size -= part + 1;
+        data = end + 1;
+    }
+}
+
+static int hex_value(char digit) {
+    if (digit >= '0' && digit <= '9') return digit - '0';
+    digit |= 32;
+    return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+}
+
+/* A chunked stream of events. A gateway may cut its chunks elsewhere than the mock did, also within a line. */
 static void hear_stream(struct connection *c, char *data, size_t size) {
     int64_t now = now_ns();
-    char *line = data, *end;
-    while ((end = memchr(line, '\n', size - (size_t)(line - data)))) {
-        *end = 0;
-        char *stamp = strchr(line, '@');
-        if (c->left == -1 && !strncmp(line, "HTTP/1.1 ", 9)) {
-            c->status = atoi(line + 9) % STATUSES;
-            c->left = -2;
-            if (c->status != 200) broken++;
-        } else if (stamp) {
-            if (!c->events++) numbers_add(&first_tokens, (uint32_t)((now - c->begun_ns) / 1000));
-            if (measuring) {
-                events_seen++;
-                numbers_add(&delays, (uint32_t)((now - strtoll(stamp + 1, NULL, 10)) / 1000));
-            }
+    if (c->left == -1) {
+        char *end = memmem(data, size, "\r\n\r\n", 4);
+        if (!end) {
+            if (size < KEPT_BYTES) memcpy(c->in, data, c->kept = size);
+            return;
         }
-        line = end + 1;
+        read_head(c, data, end);
+        if (c->status != 200) broken++;
+        c->left = -2;
+        size -= (size_t)(end + 4 - data);
+        data = end + 4;
     }
-    c->kept = size - (size_t)(line - data);
-    if (c->kept >= KEPT_BYTES) c->kept = 0;
-    memmove(c->in, line, c->kept);
+    while (size) {
+        if (c->chunk) {
+            size_t part = size < (size_t)c->chunk ? size : (size_t)c->chunk;
+            hear_body(c, data, part, now);
+            c->chunk -= (long)part;
+            data += part;
+            size -= part;
+            continue;
+        }
+        int value = hex_value(*data);
+        if (value >= 0) c->chunk_size = (c->chunk_size < 0 ? 0 : c->chunk_size * 16) + value;
+        if (*data == '\n' && c->chunk_size >= 0) {
+            c->chunk = c->chunk_size;
+            c->chunk_size = -1;
+        }
+        data++;
+        size--;
+    }
 }
 
 static void hear(struct connection *c) {
     static char data[KEPT_BYTES + READ_BYTES + 1];
-    memcpy(data, c->in, c->kept);
-    ssize_t got = recv(c->fd, data + c->kept, READ_BYTES, 0);
+    size_t kept = c->left == -1 ? c->kept : 0; /* of a head that is not complete */
+    memcpy(data, c->in, kept);
+    ssize_t got = recv(c->fd, data + kept, READ_BYTES, 0);
     if (got < 0 && errno == EAGAIN) return;
     if (got <= 0) {
         broken += measuring || streaming;
         redial(c);
         return;
     }
-    size_t size = c->kept + (size_t)got;
-    c->kept = 0;
+    size_t size = kept + (size_t)got;
+    c->kept -= kept;
     data[size] = 0;
     if (streaming) hear_stream(c, data, size);
     else hear_reply(c, data, size);
