@@ -9,7 +9,7 @@ from spillway.core.priority import Priority
 from spillway.testing.stage import Stage, fleet, model, pool, sent_to
 from spillway.traffic.breaker import NEXT, Breaker, Turn
 from spillway.traffic.effects import BreakerChanged, BreakerState, Dispatch, Effect, Queued, Refuse, SpillReason
-from spillway.traffic.events import DrainSet, Fault, Probed
+from spillway.traffic.events import Configured, DrainSet, Fault, Probed
 from spillway.traffic.fleet import BreakerRules, Fleet, RetryRules
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
@@ -248,6 +248,25 @@ def test_a_drained_endpoint_that_was_open_finds_its_way_back() -> None:
     assert sent_to(stage.arrive("b")) == [("b", "east")]
 
 
+def test_an_endpoint_that_is_drained_may_open_for_it_is_nobodys_last() -> None:
+    stage = Stage(once(fleet(pool("east", 10))))
+    for number in range(3):
+        stage.arrive(f"r{number}")
+    stage.tell(DrainSet(E0, draining=True))
+    assert [state for number in range(3) for state in states(stage.fail(f"r{number}"))] == [OPEN]
+
+
+def test_of_an_endpoint_that_left_the_configuration_nothing_is_learned() -> None:
+    both, rest = once(fleet(pool("east", 10), pool("west", 10))), once(fleet(pool("west", 10)))
+    stage = Stage(both)
+    for number in range(5):
+        stage.arrive(f"r{number}")
+    stage.tell(Configured(rest))
+    assert [state for number in range(4) for state in states(stage.fail(f"r{number}"))] == []
+    stage.tell(Configured(both))
+    assert sent_to(stage.arrive("a")) == [("a", "east")]
+
+
 def test_load_is_no_fault_but_moves_traffic_on_for_as_long_as_was_asked() -> None:
     stage = Stage(fleet(pool("east", 10), pool("west", 10)))
     for number in range(5):
@@ -271,6 +290,16 @@ def test_a_penalty_is_bounded(asked_s: float | None, penalty_s: float) -> None:
     assert isinstance(stage.fail("a", Fault.OVERLOADED, asked_s)[0], Queued)
     assert sent_to(stage.advance(penalty_s * 0.99)) == []
     assert sent_to(stage.advance(penalty_s * 0.02)) == [("a", "east")]
+
+
+def test_a_shorter_penalty_does_not_cut_a_longer_one() -> None:
+    stage = Stage(fleet(pool("east", 10), pool("west", 10)))
+    stage.arrive("a")
+    stage.arrive("b")
+    stage.fail("a", Fault.OVERLOADED, retry_after_s=5.0)
+    stage.fail("b", Fault.OVERLOADED, retry_after_s=0.5)
+    stage.advance(1.0)
+    assert sent_to(stage.arrive("c")) == [("c", "west")]
 
 
 def test_only_the_endpoint_that_is_full_is_left_alone() -> None:

@@ -9,7 +9,7 @@ from spillway.core.priority import Priority
 from spillway.testing.stage import Stage, fleet, pool, sent_to
 from spillway.traffic.effects import Dispatch, Effect, Queued, Refuse, SpillReason
 from spillway.traffic.events import Configured, Fault
-from spillway.traffic.fleet import BreakerRules, Fleet, ModelSpec, PoolSpec, RetryRules
+from spillway.traffic.fleet import BreakerRules, Fleet, ModelSpec, PoolSpec, PrioritySpec, RetryRules
 from spillway.traffic.retries import RetryBudget
 
 
@@ -138,6 +138,28 @@ def test_all_waits_of_a_request_together_last_no_longer_than_it_may_wait() -> No
     assert [effect for effect in effects if isinstance(effect, Refuse)] == [
         Refuse(RequestId("a"), Outcome.REFUSED, 1.0)
     ]
+
+
+def test_the_time_of_an_earlier_wait_does_not_evict_from_a_later_one() -> None:
+    stage = Stage(sturdy(pool("east", 1)))
+    stage.arrive("blocking")
+    stage.arrive("a")  # until 20 s
+    stage.advance(1.0)
+    assert sent_to(stage.end("blocking")) == [("a", "east")]
+    stage.advance(5.0)
+    stage.fail("a", Fault.OVERLOADED, retry_after_s=18.0)  # waits again, until 6 + 19 s
+    assert sent_to(stage.advance(18.5)) == [("a", "east")]
+
+
+def test_who_may_not_wait_is_not_kept_after_a_failure_either() -> None:
+    world = sturdy(pool("east", 1))
+    impatient = {**world.priorities, Priority.BATCH: PrioritySpec(0.7, 0.0)}
+    stage = Stage(msgspec.structs.replace(world, priorities=impatient))
+    stage.arrive("a", Priority.BATCH)
+    stage.arrive("urgent", Priority.REALTIME)
+    effects = stage.fail("a")
+    assert effects[0] == Refuse(RequestId("a"), Outcome.UPSTREAM_ERROR, None)
+    assert sent_to(effects) == [("urgent", "east")]
 
 
 def test_a_retry_whose_model_is_gone_ends() -> None:

@@ -264,3 +264,19 @@ def test_arrivals_that_never_wait_count_against_the_share_of_those_who_do() -> N
             stage.end(running.pop(0))
     assert 9 <= sent <= 11
     assert stage.brain.counters.owed == sent
+
+
+def test_what_a_priority_was_owed_is_forgotten_when_nobody_waits() -> None:
+    stage = Stage(patient(fleet(pool("east", 100))))
+    for number in range(90):
+        stage.arrive(f"start{number}", REALTIME)
+    stage.arrive("left", INTERACTIVE)
+    for number in range(10):
+        stage.arrive(f"u{number}", REALTIME)  # a tenth of 10 is owed, and no slot came free to pay it
+    stage.end("left", Outcome.CLIENT_LEFT)
+    stage.arrive("next", INTERACTIVE)
+    assert sent_to(stage.end("start0")) == []
+    for number in range(10):
+        stage.arrive(f"v{number}", REALTIME)
+        stage.end(f"start{number + 1}")
+    assert stage.brain.counters.owed == 1

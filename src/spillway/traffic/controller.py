@@ -1,6 +1,6 @@
 """The brain. `Controller.handle(event, now) -> effects`: every decision about a request, in synchronous, pure code.
 
-Reads top to bottom: what an event does, how a request is sent, how it waits, how its attempt fails. It is as
+Reads top to bottom: what an event does, how a request waits, how its attempt fails (`slots`: how it is sent). It is as
 deterministic as its events: the same events give the same effects (chance is a checksum of request ids, see `choice`).
 
 What always holds between two events: nobody waits whom some pool of its model admits. So whoever frees a slot looks only
@@ -24,9 +24,8 @@ from spillway.traffic.choice import (
     is_usable,
     place,
     place_again,
-    spill_reason,
 )
-from spillway.traffic.effects import BreakerState, Dispatch, Effect, Queued, Refuse, WakeAt
+from spillway.traffic.effects import BreakerState, Effect, Queued, Refuse, WakeAt
 from spillway.traffic.events import (
     Arrived,
     AttemptFailed,
@@ -46,6 +45,7 @@ from spillway.traffic.pools import RANKS, EndpointState, PoolState
 from spillway.traffic.rates import retry_in
 from spillway.traffic.requests import RANK_OF, RequestState, kv_tokens_of
 from spillway.traffic.retries import outcome_of
+from spillway.traffic.slots import Slots
 from spillway.traffic.snapshot import Counters, Snapshot
 from spillway.traffic.timers import Timers
 from spillway.traffic.views import snapshot_of
@@ -63,6 +63,7 @@ class Controller:
         self._health = Health(self._world, self._timers)
         self._counters = Counters()
         self._now: Seconds = -inf
+        self._slots = Slots(self._world, self._counters)
         self._asked: Seconds = inf  # the earliest WakeAt that Woke has not answered yet
 
     def handle(self, event: Event, now: Seconds) -> Sequence[Effect]:
@@ -130,7 +131,7 @@ class Controller:
             self._wait_or_turn_away(event, model, rank, now, effects)
             return
         request = self._requests[event.request] = RequestState(event, rank, model.rate, kv_tokens_of(event))
-        self._send(request, endpoint, model, now, effects)
+        self._slots.take(request, endpoint, model, now, effects)
 
     def _ended(self, event: Ended, now: Seconds, effects: list[Effect]) -> None:
         request = self._requests.pop(event.request, None)
@@ -142,7 +143,7 @@ class Controller:
         if endpoint is None:
             self._leave_room(request)
             return
-        is_trial = self._release(request, endpoint)
+        is_trial = self._slots.give_back(request, endpoint)
         request.rate.completed(now - request.sent_at)
         if event.outcome is Outcome.OK and endpoint.breaker.state is BreakerState.CLOSED:
             endpoint.breaker.passed()
@@ -169,7 +170,7 @@ class Controller:
             self._counters.anomalies += 1
             return
         endpoint = request.endpoint
-        is_trial = self._release(request, endpoint)
+        is_trial = self._slots.give_back(request, endpoint)
         request.endpoint = None
         request.tried += (endpoint,)
         evidence = Evidence.NONE if event.fault.is_load else Evidence.SICK
@@ -214,55 +215,6 @@ class Controller:
         if not states:
             self._counters.anomalies += 1
         return states
-
-    # Sending
-
-    def _send(
-        self, request: RequestState, endpoint: EndpointState, model: ModelState, now: Seconds, effects: list[Effect]
-    ) -> None:
-        pool, rank, counters = endpoint.pool, request.rank, self._counters
-        pool.in_flight += 1
-        pool.kv_held += request.kv_tokens
-        endpoint.in_flight += 1
-        request.rate.in_flight += 1
-        request.endpoint = endpoint
-        request.sent_at = now
-        request.attempt += 1
-        counters.dispatched += 1
-        if request.attempt == 1:
-            pool.budget.count(now)
-        else:
-            counters.retried += 1
-        if pool.wanted:
-            pool.count_share(rank)
-        if endpoint.breaker.state is BreakerState.HALF_OPEN:
-            endpoint.breaker.trial = request.arrived.request
-            pool.refresh(now)
-        tier = model.tier_of[pool.spec.name]
-        if tier:
-            counters.spilled += 1
-            reason = spill_reason(model, request, tier)
-            origin = model.tiers[0][0].spec.name
-            effects.append(
-                Dispatch(request.arrived.request, pool.spec.name, endpoint.url, request.attempt, reason, origin)
-            )
-        else:
-            effects.append(Dispatch(request.arrived.request, pool.spec.name, endpoint.url, request.attempt))
-
-    def _release(self, request: RequestState, endpoint: EndpointState) -> bool:
-        """Gives back what the running attempt held. True: it was the trial of a HALF_OPEN endpoint; `judge` must follow."""
-        pool = endpoint.pool
-        pool.in_flight -= 1
-        pool.kv_held -= request.kv_tokens
-        endpoint.in_flight -= 1
-        request.rate.in_flight -= 1
-        if endpoint.retired and not endpoint.in_flight:
-            self._world.forget_if_over(pool)
-        breaker = endpoint.breaker
-        if breaker.trial is None or breaker.trial != request.arrived.request:
-            return False
-        breaker.trial = None
-        return True
 
     # Waiting
 
@@ -322,7 +274,7 @@ class Controller:
                 if request.tried
                 else endpoint_of(pool, rank, self._counters.dispatched, now)
             )
-            self._send(request, endpoint, model, now, effects)
+            self._slots.take(request, endpoint, model, now, effects)
 
     def _fill_tiers(self, model: ModelState, rank: int, now: Seconds, effects: list[Effect]) -> None:
         """The same when any pool may have gained room: in tiers' order."""
@@ -330,7 +282,7 @@ class Controller:
             request = self._call_in(model, rank, now)
             endpoint = place_again(model, request, now)
             assert endpoint is not None  # some pool admits
-            self._send(request, endpoint, model, now, effects)
+            self._slots.take(request, endpoint, model, now, effects)
 
     def _call_in(self, model: ModelState, rank: int, now: Seconds) -> RequestState:
         """The next of this rank out of the room."""
@@ -369,7 +321,7 @@ class Controller:
         if not model.room.waits_before_retry(request.rank):
             endpoint = place_again(model, request, now)
             if endpoint is not None:
-                self._send(request, endpoint, model, now, effects)
+                self._slots.take(request, endpoint, model, now, effects)
                 return
         left_s = model.max_wait_s[request.rank] - request.waited_s
         back_s = 0.0 if is_open_for_any(model) else back_at(model, now) - now

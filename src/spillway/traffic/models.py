@@ -32,7 +32,7 @@ class ModelState:
         for pool in self.pools:
             names = pool.wanted_by[rank]
             if not names:
-                pool.credits[rank] = 0.0
+                pool.credits[rank] = 0
             if name not in names:
                 names[name] = None
                 pool.wanted += 1

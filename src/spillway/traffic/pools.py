@@ -17,8 +17,9 @@ from spillway.traffic.retries import RetryBudget
 
 RANKS = range(len(Priority))
 KV_FILL = 0.9  # of the KV tokens: engines begin to preempt before the last block is taken
-MINIMUM_SHARES = (0.0, 0.10, 0.02)  # by rank: of the requests dispatched to a pool while that rank waits for it
-MOST_OWED = 4.0  # what one rank can be owed, in requests: an old debt is not paid back in one long burst
+MINIMUM_SHARES = (0, 10, 2)  # by rank: percent of the requests dispatched to a pool while that rank waits for it
+A_REQUEST = 100  # what a request costs in these; whole numbers, for ten tenths in floats are less than one
+MOST_OWED = 4 * A_REQUEST  # an old debt is not paid back in one long burst
 UNBOUNDED = 1 << 62
 FEW = 4  # endpoints that are all looked at; of more, two are drawn
 
@@ -92,7 +93,7 @@ class PoolState:
         self.models: tuple[ModelName, ...] = ()  # those with this pool in a tier
         self.wanted_by: tuple[OrderedDict[ModelName, None], ...] = tuple(OrderedDict[ModelName, None]() for _ in RANKS)
         self.wanted = 0  # entries of wanted_by
-        self.credits = [0.0 for _ in RANKS]
+        self.credits = [0 for _ in RANKS]
         self.budget = RetryBudget(fleet.retries)
         self.slots = [0 for _ in RANKS]
         self.kv_slots = [0 for _ in RANKS]
@@ -146,7 +147,7 @@ class PoolState:
         """The rank whose waiting request is sent here next: one that is owed its minimum share, else the most urgent
         that is admitted. `credits` are owed to be paid even above the rank's own ceiling, never above the limit."""
         for rank in RANKS:
-            if self.credits[rank] >= 1.0 and self.wanted_by[rank] and self.can_take:
+            if self.credits[rank] >= A_REQUEST and self.wanted_by[rank] and self.can_take:
                 return rank
         for rank in RANKS:
             if self.wanted_by[rank] and self.admits(rank):
@@ -158,7 +159,7 @@ class PoolState:
         for waiting in RANKS:
             if self.wanted_by[waiting]:
                 self.credits[waiting] = min(MOST_OWED, self.credits[waiting] + MINIMUM_SHARES[waiting])
-        self.credits[rank] = max(0.0, self.credits[rank] - 1.0)
+        self.credits[rank] = max(0, self.credits[rank] - A_REQUEST)
 
     def nobody_waits(self) -> None:
         """Forgets who waits and what they are owed, before a reconfiguration says it anew."""
