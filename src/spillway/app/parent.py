@@ -85,7 +85,7 @@ class Parent:
                     self._first_messages,
                     self._told,
                     self.intake.announce,
-                    self.overview.retire,
+                    self._retired,
                     self._log,
                 )
                 self._catch_signals()
