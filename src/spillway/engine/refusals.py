@@ -7,20 +7,24 @@ from spillway.wire.openai import error_body
 
 RETRY_SOON = b"retry-after: 1\r\nretry-after-ms: 500\r\n"
 
-REJECTIONS = {
-    Rejection.MALFORMED: (400, "The request is not valid HTTP."),
-    Rejection.HEAD_TOO_LARGE: (431, "The request's headers are too large."),
-    Rejection.BODY_TOO_LARGE: (413, "The request's body is too large."),
-    Rejection.TOO_SLOW: (408, "The request came too slowly."),
-    Rejection.DRAINING: (503, "The engine is shutting down."),
-    Rejection.TOO_MANY_CONNECTIONS: (503, "There are too many connections."),
-    Rejection.INTERNAL: (500, "The engine failed."),
-}
-
 
 def rejection(reason: Rejection) -> tuple[int, bytes, bytes]:
     """`net.ports.Service.rejection`."""
-    status, message = REJECTIONS[reason]
+    match reason:
+        case Rejection.MALFORMED:
+            status, message = 400, "The request is not valid HTTP."
+        case Rejection.HEAD_TOO_LARGE:
+            status, message = 431, "The request's headers are too large."
+        case Rejection.BODY_TOO_LARGE:
+            status, message = 413, "The request's body is too large."
+        case Rejection.TOO_SLOW:
+            status, message = 408, "The request came too slowly."
+        case Rejection.DRAINING:
+            status, message = 503, "The engine is shutting down."
+        case Rejection.TOO_MANY_CONNECTIONS | Rejection.BUSY:
+            status, message = 503, "The engine has no room for this request."
+        case Rejection.INTERNAL:
+            status, message = 500, "The engine failed."
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return status, JSON_TYPE, error_body(message, kind, None, reason.value)
 

@@ -62,7 +62,10 @@ Progress = list[tuple[Generation, str, int, Finish | None]]
 
 
 class Counters:
-    """For metrics. Written by the stepper only; `waiting` and `running` are of this moment, the rest only grows."""
+    """For metrics. Written by the stepper only; the first three are of this moment, the rest only grows.
+
+    `step_s`: all the time in which there was something to step, so that `step_s / steps` is how long a step takes.
+    """
 
     __slots__ = ("failures", "kv_usage", "output_tokens", "prompt_tokens", "running", "step_s", "steps", "waiting")
 
@@ -117,6 +120,7 @@ class Stepper:
         self._untold: dict[Generation, None] = {}  # in order, each once
         self._urgent = False  # a first token or an end is among them
         self._told_s = 0.0
+        self._since_s = 0.0  # the end of the last step, or of idleness
         self._pipeline: Pipeline | None = None
         self._dropped = False  # something was cancelled, and the pipeline frees it in its next step
         self._fruitless = 0
@@ -174,17 +178,19 @@ class Stepper:
             self._run_step()
         else:
             self._wake.wait()
-            self._pace.resume(self._clock.monotonic())
+            self._since_s = self._clock.monotonic()
+            self._pace.resume(self._since_s)
 
     def _step(self) -> None:
-        began = self._clock.monotonic()
         sequences = len(self._running)
         if not self._run_step():
             return
         self._read_tokens()
         if self._pace.enabled:
             self._stopping.wait(self._pace.wait_s(sequences, self._clock.monotonic()))
-        self.counters.step_s += self._clock.monotonic() - began
+        now = self._clock.monotonic()
+        self.counters.step_s += now - self._since_s
+        self._since_s = now
 
     def _run_step(self) -> bool:
         pipeline = self._pipeline
@@ -197,7 +203,7 @@ class Stepper:
         self._fruitless = 0
         self._dropped = False
         self.counters.steps += 1
-        self.counters.kv_usage = pipeline.kv_usage()
+        self.counters.kv_usage = pipeline.kv_usage() if self._running else 0.0
         return True
 
     def _take_cancels(self) -> None:
