@@ -90,7 +90,8 @@ class Talk:
             self._parser.start_next_cycle()
         self._parser.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
         self._parser.send(h11.EndOfMessage())
-        response, body = None, b""
+        response = None
+        body: list[bytes] = []
         while True:
             event = self._parser.next_event()
             if event is h11.NEED_DATA:
@@ -98,10 +99,10 @@ class Talk:
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):
-                body += event.data
+                body.append(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 assert response is not None
-                return response, body
+                return response, b"".join(body)
 
     async def ended(self) -> bool:
         """Waits for the end of what the server sends; whether it ended without anything more."""

@@ -137,8 +137,12 @@ class ServerExchange:
             self._send(b"".join((b"%x\r\n" % size, *pieces, b"\r\n")))
 
     def write_framed(self, data: bytes) -> None:
-        if self._connection is not None and data:
-            self._send(data)
+        connection = self._connection
+        if connection is None or not data:
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        connection.transport.write(data)
 
     def _send(self, data: bytes) -> None:
         connection = self._connection
