@@ -350,7 +350,7 @@ def test_the_log_file_tells_of_every_request_and_of_no_words(tmp_path: Path) -> 
         assert b"canary-7731" in upstream.log.requests[0].body
         assert upstream.log.requests[0].header("Host") == "x"
 
-    play(scenario, UpstreamSpec(keep_bodies=True), log_path=path)
+    play(scenario, log_path=path)
     text = path.read_text()
     assert "canary-7731" not in text
     lines = [msgspec.json.decode(line, type=dict[str, object]) for line in text.splitlines()]
@@ -361,6 +361,16 @@ def test_the_log_file_tells_of_every_request_and_of_no_words(tmp_path: Path) -> 
         ("over", 2),
     ]
     assert lines[-1]["fault"] == "no_done"
+
+
+def test_only_the_newest_requests_are_kept_whole() -> None:
+    async def scenario(upstream: UpstreamDouble) -> None:
+        for number in range(5):
+            await ask(upstream, request_bytes(user=f"player-{number}"))
+        assert [b"player" in seen.body for seen in upstream.log.requests] == [False, False, False, True, True]
+        assert [seen.request_id for seen in upstream.log.requests] == ["r1"] * 5
+
+    play(scenario, UpstreamSpec(kept_requests=2))
 
 
 def test_stopping_ends_what_is_open() -> None:

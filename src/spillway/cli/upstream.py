@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def spec_of(arguments: argparse.Namespace) -> UpstreamSpec:
     """Raises UsageError."""
-    fields: dict[str, object] = {"models": arguments.served_model_name or arguments.model}
+    fields: dict[str, object] = {"models": arguments.served_model_name or arguments.model, "kept_requests": 0}
     try:
         for name, _ in _DURATIONS:
             text = _given(arguments, name)

@@ -22,7 +22,7 @@ class Ending(enum.StrEnum):
 
 
 class Seen(msgspec.Struct, kw_only=True):
-    """One request. Times are the upstream's loop seconds. `body` is empty unless bodies are kept."""
+    """One request. Times are the upstream's loop seconds. Headers and body are emptied when newer requests need their room."""
 
     number: int  # in the order of arrival, from 1
     request_id: str  # the x-request-id header, "" without one
@@ -53,7 +53,9 @@ class UpstreamLog:
     Lines hold neither headers nor bodies, and are flushed one by one: a killed process leaves what it knew.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, kept_requests: int = 0) -> None:
+        self._kept_requests = kept_requests
+        self._with_content: deque[Seen] = deque()
         self._open: dict[int, Seen] = {}
         self._over: deque[Seen] = deque(maxlen=KEPT)
         self._file = path.open("ab", buffering=0) if path else None
@@ -85,6 +87,10 @@ class UpstreamLog:
             number=self.arrived, request_id=request_id, path=path, headers=headers, body=body, arrived_s=now_s
         )  # fmt: skip
         self._open[seen.number] = seen
+        self._with_content.append(seen)
+        if len(self._with_content) > self._kept_requests:
+            oldest = self._with_content.popleft()
+            oldest.headers, oldest.body = [], b""
         self._write("arrived", seen)
         return seen
 

@@ -59,9 +59,8 @@ class Serving:
 
     def _serve_model(self, exchange: RawExchange, path: bytes) -> None:
         engine = self.engine
-        body = exchange.body if engine.spec.keep_bodies else b""
         seen = engine.log.arrive(
-            exchange.header(b"x-request-id") or "", path.decode(), exchange.headers, body, engine.now()
+            exchange.header(b"x-request-id") or "", path.decode(), exchange.headers, exchange.body, engine.now()
         )
         try:
             request = msgspec.json.decode(exchange.body, type=EngineRequest)

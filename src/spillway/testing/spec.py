@@ -39,7 +39,7 @@ class UpstreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # what comes out
     output_tokens: int = 32  # of a reply that max_tokens does not cut
     embedding_dimensions: int = 384
-    keep_bodies: bool = False  # keep request bodies in the log in memory (never in its file)
+    kept_requests: int = 256  # the log in memory keeps headers and bodies of so many, the newest; its file none
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ class UpstreamDouble:
     def __init__(self, spec: UpstreamSpec | None = None, *, log_path: Path | None = None) -> None:
         self._spec = spec or UpstreamSpec()
         self.script = Script(SeededRng(self._spec.seed + 1))
-        self.log = UpstreamLog(log_path)
+        self.log = UpstreamLog(log_path, kept_requests=self._spec.kept_requests)
         self._server: RawServer | None = None
         self._engine: FakeEngine | None = None
         self._host = "127.0.0.1"
