@@ -86,8 +86,7 @@ class ParentOperations:
         return True
 
     def set_draining(self, endpoint: EndpointUrl, draining: bool) -> bool:
-        known = (e.url for pool in self._parent.overview.snapshot().pools for e in pool.endpoints)
-        if endpoint not in known:
+        if not any(endpoint in pool.urls for pool in self._parent.configuration.pools.values()):
             return False
         self._parent.operate(DrainSet(endpoint, draining))
         return True
