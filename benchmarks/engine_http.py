@@ -1,11 +1,12 @@
 """Tokens per second of one `spillway engine` over HTTP, streamed, against the number of concurrent streams.
 
-    .venv/bin/python benchmarks/engine_http.py [--streams 1 8 32 64] [--seconds 4] [--json FILE]
+    .venv/bin/python benchmarks/engine_http.py [--streams 1 8 32 64] [--seconds 3] [--rounds 3] [--json FILE]
 
 Starts an unpaced engine with the bundled model and loads it from a second process over raw sockets: a client keeps one connection, sends
 the next request when the last one is answered, and finds the end by its last bytes; it parses nothing else. Tokens are the engine's
 own count (`vllm:generation_tokens_total`), taken before and after each window; answers have a fixed length (`ignore_eos`).
-Generator and engine share the machine, as they do in tests.
+Generator and engine share the machine, as they do in tests. Beside each window the same work is done in process, without HTTP and
+text, so that the figures can be compared on a machine that is shared with others; rows are medians of the rounds.
 """
 
 import argparse
@@ -16,9 +17,16 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from statistics import median
 from typing import cast
 
 import uvloop
+
+from spillway.engine.model_folder import read_model_folder
+from spillway.engine.pipeline import OpenvinoPipeline, OpenvinoTokenizer
+from spillway.engine.ports import Sampling
+from spillway.engine.prompt import Message, Prompts
+from spillway.engine.settings import EngineSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models/npc-1.9m/openvino"
@@ -106,10 +114,52 @@ def start_engine(extra: list[str]) -> tuple[subprocess.Popen[str], int]:
     return process, int(ready["url"].rsplit(":", 1)[1])
 
 
+def measure_beside(alone: "InProcess", port: int, streams: int, seconds: float, rounds: int) -> dict[str, float]:
+    """Medians over the rounds, each HTTP and in process in turn."""
+    served: list[dict[str, float]] = []
+    in_process: list[float] = []
+    for _ in range(rounds):
+        served.append(uvloop.run(measure(port, streams, seconds)))
+        in_process.append(alone.tokens_per_s(streams, seconds))
+    row = {name: median(one[name] for one in served) for name in served[0]}
+    return {**row, "in_process_tokens_per_s": round(median(in_process))}
+
+
+class InProcess:
+    """The pipeline alone: batches of the same width, stepped and read and nothing else."""
+
+    def __init__(self) -> None:
+        folder = read_model_folder(str(MODEL))
+        settings = EngineSettings(model=str(MODEL), name="npc-1.9m")
+        tokenizer = OpenvinoTokenizer(folder.path)
+        prompts = Prompts(tokenizer, folder.special_tokens, folder.chat_template)
+        self._prompt = prompts.chat([Message("user", "Give me a quest from Mira the miner in Frostgate, number 1.")])
+        self._pipeline = OpenvinoPipeline(folder, settings, tokenizer, cache_tokens=settings.kv_cache_tokens)
+
+    def tokens_per_s(self, streams: int, seconds: float) -> float:
+        sampling = Sampling(max_tokens=OUTPUT_TOKENS, ignore_eos=True, temperature=0.7, top_p=0.95)
+        running = [self._pipeline.add(self._prompt, sampling) for _ in range(streams)]
+        tokens = 0
+        began = time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            self._pipeline.step()
+            for i, one in enumerate(running):
+                ids, finish = one.take()
+                tokens += len(ids)
+                if finish is not None:
+                    running[i] = self._pipeline.add(self._prompt, sampling)
+        took = time.perf_counter() - began
+        for one in running:
+            one.cancel()
+        self._pipeline.step()
+        return tokens / took
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32, 64])
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--engine", nargs="*", default=[], help="further arguments of the engine, without their dashes: threads=1"
     )
@@ -118,7 +168,10 @@ def main() -> None:
     extra = [part for option in arguments.engine for part in ("--" + option.split("=")[0], option.split("=")[1])]
     process, port = start_engine(extra)
     try:
-        rows = [uvloop.run(measure(port, streams, arguments.seconds)) for streams in arguments.streams]
+        alone = InProcess()
+        rows = [
+            measure_beside(alone, port, streams, arguments.seconds, arguments.rounds) for streams in arguments.streams
+        ]
     finally:
         process.terminate()
         process.wait(30)

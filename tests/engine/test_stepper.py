@@ -217,6 +217,19 @@ def test_one_that_cannot_join_fails_alone() -> None:
     assert (refused.finish, fine.finish) == (Finish.FAILED, Finish.STOP)
 
 
+def test_an_answer_that_cannot_be_written_ends_alone() -> None:
+    class Broken(Heard):
+        def progress(self, text: str, tokens: int, finish: Finish | None) -> None:
+            raise OSError("no way out")
+
+    with bench("x" * 100_000) as made:
+        made.stepper.submit(Generation([5], Sampling(max_tokens=100_000), (), Broken()))
+        _, fine = made.submit(max_tokens=50)
+        made.run_until(fine)
+        eventually(lambda: not made.pipeline.batch)
+    assert fine.tokens == 50
+
+
 @pytest.mark.server  # measures time
 def test_a_paced_step_lasts_as_long_as_it_was_told() -> None:
     with bench("x" * 29, pace=Pace(0.004, 0.001)) as made:

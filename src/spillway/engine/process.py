@@ -69,7 +69,8 @@ class EngineProcess:
         prompts = Prompts(tokenizer, folder.special_tokens, folder.chat_template)
         server = HttpServer(self._front, ServerLimits())
         listening = await self._listen(server)
-        url = f"http://{settings.host}:{bound_port(listening)}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{bound_port(listening)}"
         lifeline = self._listen_for_the_end(parent)
         schemas = SchemaQueue(lambda: SchemaCompiler(folder, settings, tokenizer), self._loop)
 

@@ -5,12 +5,15 @@ is remembered, up to MAX_KNOWN texts.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from spillway.core.errors import BadRequestError, SpillwayError
+
+_log = logging.getLogger(__name__)
 
 COMPILE_LIMIT_S = 0.2
 QUEUE_LIMIT_S = 2.0
@@ -106,9 +109,13 @@ class SchemaQueue:
             self._loop.call_soon_threadsafe(callback, future)
 
     def _made(self, future: "Future[Compiler]") -> None:
-        if not future.cancelled():
-            self._compiler = future.result()
-            self._next()
+        if future.cancelled():
+            return
+        if (error := future.exception()) is not None:
+            _log.error("JSON schemas cannot be compiled: %s", type(error).__name__)  # those who wait are told in time
+            return
+        self._compiler = future.result()
+        self._next()
 
     def _compiled(self, future: "Future[bool]") -> None:
         job, self._compiling = self._compiling, None

@@ -152,8 +152,13 @@ class Stepper:
         lot, self._lot = self._lot, None
         self._wake.set()  # there may be more to tell, and no step to tell it after
         for generation, text, tokens, finish in lot or ():
-            if not generation.cancelled:
+            if generation.cancelled:
+                continue
+            try:
                 generation.listener.progress(text, tokens, finish)
+            except Exception:  # noqa: BLE001  one request's boundary: the others in the lot are still told
+                _log.exception("an answer cannot be written")
+                self.cancel(generation)
 
     # on the thread
 
