@@ -182,6 +182,14 @@ def test_draining_closes_idle_connections_but_not_those_that_have_spoken() -> No
     assert b"connection: close" in spoken.transport.sent
 
 
+def test_a_connection_that_never_spoke_is_closed_without_a_word_when_draining_ends() -> None:
+    client = Client()
+    client.connection.drain(spoken=True)
+    client.connection.refuse_unfinished()
+    assert client.transport.closed
+    assert not client.transport.writes
+
+
 def test_what_was_not_received_whole_when_draining_ends_is_503() -> None:
     client = asked(GET[:-5])
     client.connection.drain(spoken=False)

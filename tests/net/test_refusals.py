@@ -199,6 +199,20 @@ def test_a_route_that_breaks_is_500_and_the_next_request_is_served() -> None:
     assert b"HTTP/1.1 200 OK" in client.transport.sent
 
 
+class Speechless(PlayedService):
+    def rejection(self, reason: Rejection) -> tuple[int, bytes, bytes]:
+        raise KeyError(reason)
+
+
+@pytest.mark.parametrize("path", [b"/broken", b"/noroute", b"bad target"])
+def test_a_service_without_an_answer_ends_the_connection(path: bytes) -> None:
+    client = Client(Speechless())
+    client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+    assert client.transport.aborted
+    assert not client.transport.writes
+    assert not client.shared.open
+
+
 def test_routing_that_breaks_is_500_and_close() -> None:
     client = Client()
     client.send(b"GET /noroute HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -233,10 +233,11 @@ class ServerConnection(asyncio.Protocol):
     def _fail(self, exchange: ServerExchange) -> None:
         """The route broke: an error where there is still room for one, and its listener may clean up."""
         listener = exchange.listener
-        if exchange.begun:
+        answer = None if exchange.begun else self._rejection(Rejection.INTERNAL)
+        if answer is None:
             exchange.abort()
         else:
-            exchange.respond(*self._shared.service.rejection(Rejection.INTERNAL))
+            exchange.respond(*answer)
         if listener is not None:
             listener.client_left()
 
@@ -285,10 +286,21 @@ class ServerConnection(asyncio.Protocol):
         self._advance()
 
     def _answer_refusal(self, reason: Rejection) -> None:
-        status, headers, body = self._shared.service.rejection(reason)
+        answer = self._rejection(reason)
+        if answer is None:
+            self.cut()
+            return
+        status, headers, body = answer
         line = STATUS_LINES[status]
         self.transport.write(b"%b%bcontent-length: %d\r\n%b\r\n%b" % (line, headers, len(body), CLOSE, body))
         self._end(linger=True)
+
+    def _rejection(self, reason: Rejection) -> tuple[int, bytes, bytes] | None:
+        try:
+            return self._shared.service.rejection(reason)
+        except Exception:
+            log.exception("the service has no answer for %s", reason)
+            return None
 
     def _end(self, *, linger: bool) -> None:
         """Closes when everything is written."""
@@ -344,8 +356,12 @@ class ServerConnection(asyncio.Protocol):
 
     def refuse_unfinished(self) -> None:
         """The time to drain is over: what was not received whole is refused."""
-        if self._current is None and not self._ending:
+        if self._current is not None or self._ending:
+            return
+        if self.more():
             self._refuse(Rejection.DRAINING)
+        else:
+            self._end(linger=False)
 
     def sweep(self, now_s: float) -> None:
         """Enforces the limits of time. Called about once a second."""
