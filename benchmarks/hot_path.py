@@ -174,7 +174,7 @@ class HotPath:
         fleet = Fleet({POOL: PoolSpec(POOL, ClusterName("east"), (URL,), 4096)}, {NPC: ModelSpec(NPC, ((POOL,),))})
         driver.tell(Configured(fleet))
         pipeline = Pipeline(keyring, {"npc": NPC}, driver, settlement, observer, clock)
-        other = Route(not_found, max_body_bytes=1)
+        other = Route(not_found, max_body_bytes=1 << 24)
         plane = DataPlane(
             pipeline, other, RequestIds(rng), rng, NoTracing(), observer, max_body_bytes=1 << 24, expose_pools=True
         )

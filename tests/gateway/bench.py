@@ -3,9 +3,9 @@
 from spillway.core.ids import ClusterName, EndpointUrl, ModelName, PoolName, RequestId, VersionName
 from spillway.core.outcome import Outcome
 from spillway.core.usage import Price
-from spillway.gateway.call import Call
+from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver
-from spillway.gateway.pipeline import Ask, Pipeline
+from spillway.gateway.pipeline import Pipeline
 from spillway.gateway.ports import PoolBinding, Served
 from spillway.gateway.settings import GatewaySettings
 from spillway.gateway.settle import Settlement

@@ -13,7 +13,8 @@ from spillway.api.openai_client import OpenAIClient
 from spillway.core.ids import RequestId, RequestIds
 from spillway.core.outcome import Outcome
 from spillway.core.rng import Rng
-from spillway.gateway.pipeline import Ask, Pipeline
+from spillway.gateway.call import Ask
+from spillway.gateway.pipeline import Pipeline
 from spillway.gateway.ports import Observer, Served
 from spillway.net.ports import Exchange, Rejection, Route
 from spillway.wire.envelope import Kind
@@ -25,6 +26,9 @@ HOT_PATHS: dict[bytes, Kind] = {
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
 _SESSION_HEADERS = frozenset((b"x-session-id", b"session-id"))
+_KEY_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+_READ = _KEY_HEADERS | _SESSION_HEADERS | {b"x-request-id", b"traceparent", b"content-encoding"}
+"""All other headers are passed over."""
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -82,18 +86,20 @@ class DataPlane:
         session = ""
         encoded = False
         for name, value in exchange.headers:
+            if name not in _READ:
+                continue
             if name == b"authorization":
                 secret = value[7:].strip() if value[:7].lower() == b"bearer " else b""
-            elif name in (b"x-api-key", b"api-key"):
-                secret = secret or value
             elif name == b"x-request-id":
                 client_id = value
             elif name == b"traceparent":
                 traceparent = value
-            elif name in _SESSION_HEADERS:
-                session = value.decode("latin-1")[:256]
             elif name == b"content-encoding":
                 encoded = value.lower() != b"identity"
+            elif name in _SESSION_HEADERS:
+                session = value.decode("latin-1")[:256]
+            else:
+                secret = secret or value
         request = self._ids.next()
         client = OpenAIClient(exchange, self._rng, expose_pools=self._expose_pools)
         if encoded:

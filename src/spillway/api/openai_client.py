@@ -14,17 +14,19 @@ _JSON = b"content-type: application/json\r\n"
 
 
 class OpenAIClient:
-    __slots__ = ("_exchange", "_expose_pools", "_rng")
+    __slots__ = ("_exchange", "_expose_pools", "_rng", "_streams")
 
     def __init__(self, exchange: Exchange, rng: Rng, *, expose_pools: bool) -> None:
         self._exchange = exchange
         self._rng = rng
         self._expose_pools = expose_pools
+        self._streams = False  # server-sent events, so that an error can be told in band
 
     def reply(self, status: int, content_type: bytes, body: bytes, served: Served) -> None:
         self._exchange.respond(status, b"content-type: %b\r\n%b" % (content_type, self._headers(served)), body)
 
     def open(self, status: int, content_type: bytes, served: Served) -> None:
+        self._streams = content_type.startswith(sse.CONTENT_TYPE)
         self._exchange.start(
             status, b"content-type: %b\r\ncache-control: no-cache\r\n%b" % (content_type, self._headers(served))
         )
@@ -39,7 +41,8 @@ class OpenAIClient:
         self._exchange.finish()
 
     def cut(self, outcome: Outcome, message: str) -> None:
-        self._exchange.write([sse.error_event(error_answer(outcome, message)[1])])
+        if self._streams:
+            self._exchange.write([sse.error_event(error_answer(outcome, message)[1])])
         self._exchange.abort()
 
     def refuse(

@@ -5,16 +5,30 @@ State only. The pipeline makes it, the driver moves it, the relay fills in what 
 
 from typing import Protocol
 
+import msgspec
+
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, VersionName
 from spillway.core.priority import Priority
 from spillway.core.usage import Price, Usage
 from spillway.gateway.ports import ClientPort, Principal, Served
 from spillway.net.ports import Ticket
-from spillway.wire.envelope import Envelope
+from spillway.wire.envelope import Envelope, Kind
 from spillway.wire.tokens import TokenRatio
 
 FREE = Price()
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """What a client asks for, before anything of it is understood."""
+
+    request: RequestId
+    kind: Kind
+    path: bytes
+    secret: bytes  # the key as it came; b"" where there is none
+    body: bytes
+    extra_headers: bytes  # for the upstream
+    session: str = ""
 
 
 class Progress(Protocol):
@@ -38,38 +52,34 @@ class Call:
     """Listens to its exchange (`net.ports.ExchangeListener`): leaving goes to the driver, slowness to the upstream."""
 
     __slots__ = (
-        "arrived_at", "attempt", "body", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
-        "extra_headers", "input_tokens", "model", "path", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
+        "arrived_at", "ask", "attempt", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
+        "input_tokens", "model", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
         "spill", "spilled_from", "ticket", "upstream_s", "version", "waited_s",
     )  # fmt: skip
 
     def __init__(
         self,
-        request: RequestId,
+        ask: Ask,
         principal: Principal,
         model: ModelName,
         priority: Priority,
-        path: bytes,
         envelope: Envelope,
-        body: bytes,
-        extra_headers: bytes,
+        ratio: TokenRatio,
         client: ClientPort,
         events: ClientEvents,
         arrived_at: Seconds,
     ) -> None:
-        self.request = request
+        self.ask = ask
+        self.request = ask.request
         self.principal = principal
         self.model = model
         self.priority = priority
-        self.path = path
         self.envelope = envelope
-        self.body = body
-        self.extra_headers = extra_headers
+        self.ratio = ratio
         self.client = client
         self.events = events
         self.arrived_at = arrived_at
-        self.ratio: TokenRatio | None = None
-        self.input_tokens = 0  # estimate
+        self.input_tokens = ratio.tokens(envelope.input_bytes)  # estimate
         self.attempt = 0
         self.pool: PoolName | None = None
         self.endpoint: EndpointUrl | None = None

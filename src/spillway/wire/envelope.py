@@ -156,21 +156,11 @@ def read(body: bytes, kind: Kind) -> Envelope:
     options, cap = fields.stream_options, fields.max_completion_tokens
     if options is not None and options_span is not None:
         _usage_span(body[options_span[0] : options_span[1]])
-    return Envelope(
-        kind=kind,
-        model=fields.model,
-        stream=fields.stream is True,
-        include_usage=options is not None and options.include_usage is True,
-        max_tokens=fields.max_tokens if cap is None else cap,
-        choices=fields.n or 1,
-        service_tier=fields.service_tier,
-        user=fields.user,
-        prompt_cache_key=fields.prompt_cache_key,
-        safety_identifier=fields.safety_identifier,
-        input_bytes=prompt.nbytes + memoryview(fields.tools).nbytes,
-        model_span=model_span,
-        stream_options_span=options_span,
-    )
+    return Envelope(  # by position: half the cost of by name, once a request
+        kind, fields.model, fields.stream is True, options is not None and options.include_usage is True,
+        fields.max_tokens if cap is None else cap, fields.n or 1, fields.service_tier, fields.user, fields.prompt_cache_key,
+        fields.safety_identifier, prompt.nbytes + memoryview(fields.tools).nbytes, model_span, options_span,
+    )  # fmt: skip
 
 
 def rewrite(body: bytes, envelope: Envelope, *, model: str | None, ask_for_usage: bool) -> bytes:
