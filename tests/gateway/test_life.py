@@ -138,6 +138,16 @@ def test_an_error_in_band_before_content_moves_on_and_after_content_cuts() -> No
     assert bench.backends.attempts[1].cancelled
 
 
+def test_content_that_comes_together_with_an_error_is_not_lost() -> None:
+    bench = Bench()
+    client, _ = bench.ask(STREAM)
+    bench.last.stream(ROLE, HELLO, HELLO + b'data: {"object":"error","message":"CUDA out of memory"}\n\n')
+    assert client.got == ROLE + HELLO + HELLO
+    assert client.cuts == [Outcome.CUT]
+    [record] = bench.sink.records
+    assert (record.completion_tokens, record.estimated) == (2, True)
+
+
 def test_a_client_that_leaves_cancels_the_upstream_and_what_came_is_billed() -> None:
     bench = Bench()
     _, call = bench.ask(STREAM)
