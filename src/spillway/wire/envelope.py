@@ -249,14 +249,19 @@ def _regular_spans(fields: dict[str, msgspec.Raw], gap: int) -> tuple[Span, Span
     """As `_spans` for a text that has `gap` bytes between name and value and between one field and the next."""
     model: Span = (0, 0)
     options = None
+    wanted = 2 if "stream_options" in fields else 1
     at = 1
     for name, value in fields.items():
         start = at + len(name) + 2 + gap
         end = start + memoryview(value).nbytes
         if name == "model":
             model = (start, end)
+            wanted -= 1
         elif name == "stream_options":
             options = (start, end)
+            wanted -= 1
+        if not wanted:
+            break
         at = end + gap
     return model, options
 
