@@ -99,6 +99,8 @@ def test_other_kinds_have_their_own_prompt(kind: Kind, fields: str) -> None:
         (chat('"model":"m","temperature":NaN'), None, "not valid JSON"),
         (chat('"model":"m","x":"\xff"').decode().encode("latin-1").replace(b"x", b"\xff"), None, "not valid JSON"),
         (b'{"model":"m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}", None, "nested too deep"),
+        (b'{"model":"m","messages":["caf\xe9"]}', None, "not valid JSON"),
+        (b'{"model":"m","messages":["\xed\xa0\x80"]}', None, "not valid JSON"),
         (chat('"model":"m","model":"n"'), None, "once only"),
         (chat('"model":"m","model":"m"'), None, "once only"),
         (chat('"model":"m","x":1,"x":12'), None, "once only"),

@@ -82,7 +82,8 @@ async def _create_key(operations: Operations, request: Request) -> CreatedKey:
 async def _keys(operations: Operations, request: Request) -> KeyPage:
     query = request.query_params
     after = query.get("after")
-    return await operations.keys(_tenant(query), KeyId(after) if after else None, _number(query, "limit", 100))
+    limit = max(1, min(_number(query, "limit", 100), MAX_PAGE))
+    return await operations.keys(_tenant(query), KeyId(after) if after else None, limit)
 
 
 async def _revoke_key(operations: Operations, request: Request) -> None:

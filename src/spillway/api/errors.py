@@ -79,6 +79,7 @@ OUTCOME_OF = {
     Rejection.BODY_TOO_LARGE: Outcome.TOO_LARGE,
     Rejection.TOO_SLOW: Outcome.CLIENT_TIMEOUT,
     Rejection.DRAINING: Outcome.UNAVAILABLE,
+    Rejection.TOO_MANY_CONNECTIONS: Outcome.UNAVAILABLE,
     Rejection.BUSY: Outcome.UNAVAILABLE,
     Rejection.INTERNAL: Outcome.INTERNAL,
 }

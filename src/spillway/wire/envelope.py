@@ -142,6 +142,8 @@ def read(body: bytes, kind: Kind) -> Envelope:
         fields = _decode_body(body)
         rest = body if len(body) < 2 * _CUT_FROM_BYTES else _without_big_values(body, fields, cuts)
         rest_fields = _decode_fields(rest)
+        if not body.isascii():
+            body.decode()  # what is skipped is not validated, and an upstream may choke on it
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(error) from None
     if not fields.model:
