@@ -45,52 +45,79 @@ class Crew:
         self._retired = retired
         self._log = log
         self._slots: list[Member | None] = [None] * len(listeners)
+        self._alive: set[Member] = set()  # those in slots, a successor that does not serve yet, and those that drain
+        self._filling = [asyncio.Lock() for _ in listeners]  # who puts a worker into a slot
+        self._restarting = asyncio.Lock()
         self._failures = [0] * len(listeners)
         self._count = 0
         self._stopping = False
 
-    @property
-    def members(self) -> list[Member]:
-        return [member for member in self._slots if member is not None]
-
     def send(self, message: ToWorker) -> None:
-        for member in self.members:
+        for member in self._alive:
             member.send(message)
 
     async def start(self) -> None:
-        """Returns when every worker accepts connections; SpillwayError when one does not in time."""
+        """Returns when every worker accepts connections; SpillwayError when one does not."""
         for slot in range(len(self._slots)):
-            await self._fill(slot)
-        await self._all_serving(self.members)
+            self._slots[slot] = await self._started(slot)
+        for member in list(self._alive):
+            if not await member.serves(START_S):
+                raise SpillwayError(f"a worker did not start within {START_S:.0f} s, or ended before it served")
 
     async def restart(self, drain_s: Seconds) -> None:
-        """Rolling restart: each worker's successor accepts on the same socket before the worker drains. One after the other."""
-        for slot, old in enumerate(list(self._slots)):
-            successor = await self._fill(slot)
-            await self._all_serving([successor])
-            if old is not None:
-                old.send(Drain(drain_s))
-                await old.stop(drain_s + KILL_AFTER_S)
+        """Rolling restart: each worker's successor accepts on the same socket before the worker drains. One after the other.
+
+        Given up at the first successor that does not serve; the workers that run stay.
+        """
+        async with self._restarting:
+            for slot in range(len(self._slots)):
+                if self._stopping or not await self._succeed(slot, drain_s):
+                    return
+        self._log.info("the workers were restarted")
 
     async def stop(self, drain_s: Seconds) -> None:
         """All workers finish what runs, then exit."""
         self._stopping = True
-        members = self.members
         self.send(Drain(drain_s))
-        await asyncio.gather(*(member.stop(drain_s + KILL_AFTER_S) for member in members))
+        await asyncio.gather(*(member.stop(drain_s + KILL_AFTER_S) for member in self._alive))
 
-    async def _fill(self, slot: int) -> Member:
+    async def _succeed(self, slot: int, drain_s: Seconds) -> bool:
+        """Puts a new worker in the place of one; False where that does not work."""
+        async with self._filling[slot]:
+            old = self._slots[slot]
+            try:
+                successor = await self._started(slot)
+            except OSError as error:
+                self._log.error("no worker can be started, the rolling restart is given up: %s", error)
+                return False
+            if not await successor.serves(START_S):
+                self._log.error("a new worker does not serve, the rolling restart is given up")
+                await successor.stop(0.0)
+                return False
+            self._slots[slot] = successor
+        if old is not None:
+            old.send(Drain(drain_s))
+            await old.stop(drain_s + KILL_AFTER_S)
+        return True
+
+    async def _started(self, slot: int) -> Member:
+        """A new worker, which is not in its slot yet. OSError where the system gives no process."""
         self._count += 1
         member = Member(f"w{slot}-{self._count}", self._listeners[slot], self._told, self._closed_segment, self._log)
         await member.start(self._begin(slot))
-        self._slots[slot] = member
+        self._alive.add(member)  # nothing was sent to the others since its first messages
+        if self._stopping:
+            member.send(Drain(0.0))
         self._tasks.create_task(self._follow(slot, member))
         return member
 
     async def _follow(self, slot: int, member: Member) -> None:
         started_at = asyncio.get_running_loop().time()
         status = await member.ended()
-        died = not self._stopping and self._slots[slot] is member  # else a rolling restart put a successor here
+        self._alive.discard(member)
+        died = (
+            not self._stopping and self._slots[slot] is member
+        )  # else a successor is in its place, or it never served
         self._retired(member.name, died=died)
         if not died:
             return
@@ -100,15 +127,22 @@ class Crew:
         if asyncio.get_running_loop().time() - started_at >= STABLE_S:
             self._failures[slot] = 0
         else:
-            await asyncio.sleep(min(FIRST_BACKOFF_S * 2 ** self._failures[slot], MAX_BACKOFF_S))
-            self._failures[slot] = min(self._failures[slot] + 1, 10)
-        if not self._stopping:
-            await self._fill(slot)
+            await self._back_off(slot)
+        await self._replace(slot, member)
 
-    async def _all_serving(self, members: list[Member]) -> None:
-        try:
-            async with asyncio.timeout(START_S):
-                for member in members:
-                    await member.serving.wait()
-        except TimeoutError:
-            raise SpillwayError(f"a worker did not start within {START_S:.0f} s") from None
+    async def _replace(self, slot: int, dead: Member) -> None:
+        """Fills the slot of one that died, unless a rolling restart has done so."""
+        while True:
+            async with self._filling[slot]:
+                if self._stopping or self._slots[slot] is not dead:
+                    return
+                try:
+                    self._slots[slot] = await self._started(slot)
+                    return
+                except OSError as error:
+                    self._log.error("no worker can be started: %s", error)
+            await self._back_off(slot)
+
+    async def _back_off(self, slot: int) -> None:
+        await asyncio.sleep(min(FIRST_BACKOFF_S * 2 ** self._failures[slot], MAX_BACKOFF_S))
+        self._failures[slot] = min(self._failures[slot] + 1, 10)

@@ -1,6 +1,7 @@
 """One worker as its parent sees it: a process, a channel, and what it told last."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -24,8 +25,7 @@ class Member:
         log: logging.Logger,
     ) -> None:
         self.name = name  # unique over the parent's life: successors have names of their own
-        self.serving = asyncio.Event()
-        self.latest: Told | None = None
+        self._serves: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._listener = listener
         self._told = told
         self._closed_segment = closed_segment
@@ -59,10 +59,18 @@ class Member:
         if self._channel is not None:
             self._channel.send(message)
 
+    async def serves(self, within_s: Seconds) -> bool:
+        """Waits until it accepts connections. False where it ends first, or does neither in time."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._serves), within_s)
+        except TimeoutError:
+            return False
+
     async def ended(self) -> int:
         """Waits for the process; its exit status, negative for a signal."""
         assert self._process is not None
         status = await self._process.wait()
+        self._answered(serves=False)
         if self._channel is not None:
             self._channel.close()
         return status
@@ -74,15 +82,19 @@ class Member:
             await asyncio.wait_for(self._process.wait(), within_s)
         except TimeoutError:
             self._log.warning("worker does not end, it is killed", extra={"worker": self.name})
-            self._process.send_signal(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
 
     def _received(self, message: FromWorker) -> None:
         match message:
             case Serving():
-                self.serving.set()
+                self._answered(serves=True)
             case Told():
-                self.latest = message
                 self._told(self, message)
             case SegmentClosed():
                 self._closed_segment(message.name)
+
+    def _answered(self, *, serves: bool) -> None:
+        if not self._serves.done():
+            self._serves.set_result(serves)

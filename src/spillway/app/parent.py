@@ -20,6 +20,7 @@ from spillway.app.messages import Begin, Keys, Operate, Reconfigure, Told, ToWor
 from spillway.app.operations import ParentOperations
 from spillway.app.overview import Overview
 from spillway.app.system import SystemClock, SystemRng
+from spillway.app.trial import try_out
 from spillway.config import Configuration
 from spillway.config.keys import key_rows
 from spillway.console.pages import fleet_page
@@ -67,6 +68,7 @@ class Parent:
 
     async def run(self, ready: Ready | None = None) -> None:
         gateway = self.configuration.gateway
+        try_out(self.configuration)
         async with AsyncExitStack() as stack:
             self.stores = await stack.enter_async_context(Stores(self.configuration.store, self.home))
             self.seal = load_seal(self.home, self.rng)
@@ -130,6 +132,7 @@ class Parent:
         """Read the file again. A bad one changes nothing; returns why."""
         try:
             configuration = config.load(self._path, self._environ)
+            try_out(configuration)
             await self.keys.fix(tuple(key_rows(configuration, self.seal, self.clock.wall())))
         except (ConfigError, StoreError) as error:
             self._log.error("the configuration is not used, the old one stays: %s", error)

@@ -25,6 +25,7 @@ from spillway.backends.pools import PoolBackends
 from spillway.backends.probes import probe_forever
 from spillway.config import Configuration
 from spillway.core.clock import Seconds
+from spillway.core.errors import ConfigError
 from spillway.core.ids import EndpointUrl, ModelName, RequestIds
 from spillway.gateway.driver import Driver
 from spillway.gateway.journal import Journal
@@ -63,6 +64,7 @@ class Worker:
         self._spool_was_full = False
         self._member, self._members = begin.member, begin.members
         self._draining = asyncio.Event()
+        self._drain_s: Seconds = configuration.gateway.drain_s
         self._keyring = Keyring(load_seal(home, rng), clock)
         self._keyring.apply(begin.keys)
         self._metrics = GatewayMetrics(Registry(), configuration.models)
@@ -132,7 +134,7 @@ class Worker:
             _tune_garbage_collection()
             await self._draining.wait()
             accepting.close()
-            await self._server.drain(gateway.drain_s)
+            await self._server.drain(self._drain_s, patient=True)
             for task in always:
                 task.cancel()
         self._server.close()
@@ -149,10 +151,11 @@ class Worker:
             case Keys():
                 self._keyring.apply(message.changed)
             case Reconfigure():
-                self._configure(message.configuration)
+                self._reconfigure(message.configuration)
             case Operate():
                 self._operate(message)
             case Drain():
+                self._drain_s = message.within_s
                 self._draining.set()
             case Begin():
                 raise RuntimeError("a worker begins once")
@@ -172,6 +175,12 @@ class Worker:
         self._metrics.configured(configuration.models)
         self._driver.tell(Configured(configuration.fleet().sliced(self._member, self._members)))
         self._pipeline.models = configuration.public_names()
+
+    def _reconfigure(self, configuration: Configuration) -> None:
+        try:
+            self._configure(configuration)
+        except ConfigError as error:  # a file went away since the parent looked
+            self._log.error("the configuration is not used, the old one stays: %s", error)
 
     def _operate(self, message: Operate) -> None:
         event = message.event
@@ -231,7 +240,8 @@ def _tune_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def run(name: str, channel_fd: int, listener_fd: int) -> None:
+async def run(name: str, channel_fd: int, listener_fd: int) -> int:
+    """Returns the exit status: 2 where it cannot start with what its parent told it."""
     log = logs.configure(SystemClock())
     began: asyncio.Future[Begin] = asyncio.get_running_loop().create_future()
     worker: Worker | None = None
@@ -255,15 +265,20 @@ async def run(name: str, channel_fd: int, listener_fd: int) -> None:
     async with asyncio.timeout(BEGIN_S):
         begin = await began
     log = logs.configure(SystemClock(), level=begin.configuration.telemetry.log_level)
-    worker = Worker(name, begin, channel, log)
+    try:
+        worker = Worker(name, begin, channel, log)
+    except ConfigError as error:
+        log.error("a worker cannot start: %s", error)  # noqa: TRY400  the message says it all
+        return 2
     for message in early:
         worker.hear(message)
     await worker.serve(socket.socket(fileno=listener_fd))
     await channel.finish()
+    return 0
 
 
 def main() -> None:
-    uvloop.run(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(uvloop.run(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
 
 
 if __name__ == "__main__":

@@ -39,17 +39,18 @@ class HttpServer:
     def max_connections(self) -> int:
         return self._shared.limits.max_connections
 
-    async def drain(self, deadline_s: float) -> int:
+    async def drain(self, deadline_s: float, *, patient: bool = False) -> int:
         """Lets every request that has come whole be answered, and closes. Stop listening first.
 
-        Idle connections are closed at once; answers that have not begun say `connection: close`. After `deadline_s` seconds,
+        Idle connections are closed at once, or, where `patient`, after `linger_s` without a request: a client that is just
+        sending one would lose it. Answers that have not begun say `connection: close`. After `deadline_s` seconds,
         requests that were not received whole are refused. Returns how many connections are left then: those still answering.
         """
         shared = self._shared
         shared.draining = True
         spoken = _readable(shared.open)
         for connection in list(shared.open):
-            connection.drain(spoken=connection in spoken)
+            connection.drain(spoken=patient or connection in spoken)
         await self._emptied(deadline_s)
         for connection in list(shared.open):
             connection.refuse_unfinished()
