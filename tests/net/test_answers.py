@@ -140,7 +140,7 @@ def test_abort_cuts_the_connection_and_tells_nobody() -> None:
 
 def test_an_answer_while_draining_is_the_last() -> None:
     client = asked(GET)
-    client.connection.drain(spoken=False)
+    client.connection.drain(patient=False)
     assert not client.transport.closed
     client.exchanges[0].respond(200, b"", b"")
     assert b"connection: close\r\n" in client.transport.sent
@@ -151,16 +151,30 @@ def test_a_streamed_answer_that_began_before_draining_is_finished() -> None:
     client = asked(GET)
     exchange = client.exchanges[0]
     exchange.start(200, b"")
-    client.connection.drain(spoken=False)
+    client.connection.drain(patient=False)
     exchange.write([b"x"])
     exchange.finish()
     assert client.transport.sent.endswith(b"1\r\nx\r\n0\r\n\r\n")
     assert client.transport.closed
 
 
+def test_a_patient_drain_waits_for_a_client_that_was_not_told() -> None:
+    client = asked(GET)
+    exchange = client.exchanges[0]
+    exchange.start(200, b"")
+    client.connection.drain(patient=True)
+    exchange.finish()
+    assert b"connection: close" not in client.transport.sent
+    assert not client.transport.closed
+    client.send(GET)
+    client.exchanges[1].respond(200, b"", b"")
+    assert b"connection: close" in client.transport.sent
+    assert client.transport.closed
+
+
 def test_draining_serves_the_requests_that_have_come() -> None:
     client = asked(GET * 3)
-    client.connection.drain(spoken=False)
+    client.connection.drain(patient=False)
     for index in range(3):
         client.exchanges[index].respond(200, b"", b"")
     assert client.transport.sent.count(b"connection: close") == 1
@@ -172,8 +186,8 @@ def test_draining_closes_idle_connections_but_not_those_that_have_spoken() -> No
     idle, spoken = asked(GET), asked(GET)
     for client in (idle, spoken):
         client.exchanges[0].respond(200, b"", b"")
-    idle.connection.drain(spoken=False)
-    spoken.connection.drain(spoken=True)
+    idle.connection.drain(patient=False)
+    spoken.connection.drain(patient=True)
     assert idle.transport.closed
     assert not spoken.transport.closed
     spoken.send(GET)
@@ -184,7 +198,7 @@ def test_draining_closes_idle_connections_but_not_those_that_have_spoken() -> No
 
 def test_a_connection_that_never_spoke_is_closed_without_a_word_when_draining_ends() -> None:
     client = Client()
-    client.connection.drain(spoken=True)
+    client.connection.drain(patient=True)
     client.connection.refuse_unfinished()
     assert client.transport.closed
     assert not client.transport.writes
@@ -192,7 +206,7 @@ def test_a_connection_that_never_spoke_is_closed_without_a_word_when_draining_en
 
 def test_what_was_not_received_whole_when_draining_ends_is_503() -> None:
     client = asked(GET[:-5])
-    client.connection.drain(spoken=False)
+    client.connection.drain(patient=False)
     assert not client.transport.closed
     client.connection.refuse_unfinished()
     assert client.transport.sent.startswith(b"HTTP/1.1 503 ")

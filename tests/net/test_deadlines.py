@@ -114,7 +114,7 @@ def test_a_refused_client_that_stays_is_cut_after_lingering() -> None:
 
 def test_a_connection_that_opened_while_draining_has_to_speak() -> None:
     client = Client(limits=LIMITS)
-    client.connection.drain(spoken=True)
+    client.connection.drain(patient=True)
     client.wait(1.5)
     assert not client.transport.closed
     client.wait(1.5)
