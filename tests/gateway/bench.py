@@ -4,12 +4,12 @@ from spillway.core.ids import ClusterName, EndpointUrl, ModelName, PoolName, Req
 from spillway.core.outcome import Outcome
 from spillway.core.usage import Price
 from spillway.gateway.call import Ask, Call
-from spillway.gateway.driver import Driver
+from spillway.gateway.driver import Driver, Record
 from spillway.gateway.pipeline import Pipeline
 from spillway.gateway.ports import PoolBinding, Served
 from spillway.gateway.settings import GatewaySettings
 from spillway.gateway.settle import Settlement
-from spillway.net.ports import Receiver
+from spillway.net.ports import ConnectionFault, Receiver
 from spillway.testing.clock import ManualClock, ManualTimers
 from spillway.testing.memory import MemoryKeyring, MemoryUsageSink, RecordingObserver
 from spillway.traffic.controller import Controller
@@ -71,6 +71,11 @@ class PlayedAttempt:
         self.pool, self.endpoint, self.body, self.receiver = pool, endpoint, body, receiver
         self.cancelled = False
         self.paused = False
+        self.over = False
+
+    def fail(self, fault: ConnectionFault) -> None:
+        self.over = True
+        self.receiver.response_failed(fault, "gone")
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -84,6 +89,7 @@ class PlayedAttempt:
     def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
         self.receiver.response_head(status, JSON if headers is None else headers)
         self.receiver.response_body(b"", [body])
+        self.over = True
         self.receiver.response_end()
 
     def stream(self, *events: bytes) -> None:
@@ -112,14 +118,21 @@ class PlayedBackends:
 class Bench:
     """`ask` sends one request; `backends.attempts` are what the upstreams see; `sink.records` is the ledger."""
 
-    def __init__(self, *, limit: int = 8, settings: GatewaySettings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int = 8,
+        settings: GatewaySettings | None = None,
+        brain: Controller | None = None,
+        record: Record | None = None,
+    ) -> None:
         self.clock = ManualClock()
         self.backends = PlayedBackends()
         self.sink = MemoryUsageSink()
         self.observer = RecordingObserver()
         self.keyring = MemoryKeyring()
         self.keyring.add(b"sk-key", tenant="studio")
-        self.controller = Controller()
+        self.controller = brain or Controller()
         settlement = Settlement(self.sink, self.observer, self.clock)
         self.timers = ManualTimers()
         self.driver = Driver(
@@ -130,6 +143,7 @@ class Bench:
             self.clock,
             self.timers,
             settings or GatewaySettings(),
+            record,
         )
         self.driver.tell(Configured(fleet(limit)))
         self.pipeline = Pipeline(self.keyring, {"npc": NPC}, self.driver, settlement, self.observer, self.clock)
@@ -140,6 +154,10 @@ class Bench:
         client = PlayedClient()
         ask = Ask(RequestId(f"r{self._count}"), Kind.CHAT, b"/v1/chat/completions", secret, body, b"")
         return client, self.pipeline.take(ask, client)
+
+    @property
+    def running(self) -> list[PlayedAttempt]:
+        return [attempt for attempt in self.backends.attempts if not (attempt.over or attempt.cancelled)]
 
     @property
     def last(self) -> PlayedAttempt:
