@@ -164,7 +164,7 @@ class ServerExchange:
         self.detach()
         if head or end:
             connection.transport.write(head + end)
-        connection.answered(keep=self.keep and not (connection.closing and not connection.more()))
+        connection.answered(keep=self.keep)
 
     def abort(self) -> None:
         connection = self._connection

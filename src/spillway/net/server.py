@@ -50,7 +50,7 @@ class HttpServer:
         shared.draining = True
         spoken = _readable(shared.open)
         for connection in list(shared.open):
-            connection.drain(spoken=patient or connection in spoken)
+            connection.drain(patient=patient or connection in spoken)
         await self._emptied(deadline_s)
         for connection in list(shared.open):
             connection.refuse_unfinished()

@@ -49,7 +49,7 @@ class Shared:
 
 class ServerConnection(asyncio.Protocol):
     __slots__ = (
-        "_advancing", "_body_paused", "_buffered_bytes", "_current", "_ending", "_held", "_held_bytes", "_reader", "_reading_paused", "_refused",
+        "_advancing", "_body_paused", "_buffered_bytes", "_current", "_ending", "_held", "_held_bytes", "_patient", "_reader", "_reading_paused", "_refused",
         "_shared", "_since_s", "_write_paused", "closing", "transport",
     )  # fmt: skip
 
@@ -69,6 +69,7 @@ class ServerConnection(asyncio.Protocol):
         self._reading_paused = False
         self._write_paused = False
         self._ending = False
+        self._patient = False  # while draining: an idle connection may bring one more request
         self.closing = shared.draining
 
     # called by the transport
@@ -200,8 +201,8 @@ class ServerConnection(asyncio.Protocol):
         self._advancing = False
         if reader.incoming is not None:
             self._say_continue(reader.incoming)
-        elif self.closing and self._current is None and not self._ending and not self.more():
-            self._end(linger=False)
+        else:
+            self._end_if_drained()
 
     def _hand_over(self, exchange: ServerExchange) -> None:
         self._current = exchange
@@ -262,6 +263,8 @@ class ServerConnection(asyncio.Protocol):
             self._end(linger=self.more())
         elif self._held or reader.ready or reader.incoming is not None or self._refused is not None:
             self._advance()
+        else:
+            self._end_if_drained()
 
     # endings
 
@@ -348,10 +351,14 @@ class ServerConnection(asyncio.Protocol):
 
     # called by the server
 
-    def drain(self, *, spoken: bool) -> None:
-        """The answer that is due is the last one. An idle connection is closed, unless it has `spoken` but was not read."""
+    def drain(self, *, patient: bool) -> None:
+        """The next answer is the last. An idle connection is closed, at once or, where `patient`, after `linger_s` without a request."""
         self.closing = True
-        if not spoken and self._current is None and not self._ending and not self.more():
+        self._patient = patient
+        self._end_if_drained()
+
+    def _end_if_drained(self) -> None:
+        if self.closing and not self._patient and self._current is None and not self._ending and not self.more():
             self._end(linger=False)
 
     def refuse_unfinished(self) -> None:
