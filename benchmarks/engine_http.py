@@ -21,6 +21,7 @@ from statistics import median
 from typing import cast
 
 import uvloop
+from msgspec import structs
 
 from spillway.engine.model_folder import read_model_folder
 from spillway.engine.pipeline import OpenvinoPipeline, OpenvinoTokenizer
@@ -138,7 +139,10 @@ class InProcess:
 
     def tokens_per_s(self, streams: int, seconds: float) -> float:
         sampling = Sampling(max_tokens=OUTPUT_TOKENS, ignore_eos=True, temperature=0.7, top_p=0.95)
-        running = [self._pipeline.add(self._prompt, sampling) for _ in range(streams)]
+        running = [  # of staggered lengths, so that they do not all end, and begin, in one step
+            self._pipeline.add(self._prompt, structs.replace(sampling, max_tokens=1 + i * OUTPUT_TOKENS // streams))
+            for i in range(streams)
+        ]
         tokens = 0
         began = time.perf_counter()
         while time.perf_counter() - began < seconds:

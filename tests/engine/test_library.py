@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spillway.app.system import SystemClock
 from spillway.engine.model_folder import ModelFolder, read_model_folder
@@ -92,6 +94,13 @@ def test_padding_is_taken_off_again(tokenizer: OpenvinoTokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(texts)) == texts
     assert tokenizer.encode([]) == []
     assert tokenizer.decode([[], [300]])[0] == ""
+
+
+@given(st.text(max_size=60))
+def test_ids_decode_as_the_library_decodes_them(tokenizer: OpenvinoTokenizer, text: str) -> None:
+    text = text.encode(errors="replace").decode()
+    ids = [1, 3, *(tokenizer.encode([text])[0] if text else []), 2]
+    assert tokenizer.decode([ids]) == tokenizer.inner.decode([ids], skip_special_tokens=True)
 
 
 def test_windows_of_real_ids_join_to_the_text(tokenizer: OpenvinoTokenizer) -> None:

@@ -25,6 +25,7 @@ from spillway.engine.settings import EngineSettings  # noqa: E402
 
 BLOCK_TOKENS = 32
 """Of the KV cache on CPU."""
+SAMPLE = "It's  two spaces, Größe 😀 你好 .\n\tEnd !"
 
 
 class OpenvinoTokenizer:
@@ -35,7 +36,9 @@ class OpenvinoTokenizer:
             self.inner = genai.Tokenizer(folder, INFERENCE_NUM_THREADS=1)
         except RuntimeError as error:
             raise ConfigError(f"{folder}: no OpenVINO tokenizer can be read there") from error
-        self.longest_token_bytes = max(len(token) for token in self.inner.get_vocab())
+        vocabulary = self.inner.get_vocab()
+        self.longest_token_bytes = max(len(token) for token in vocabulary)
+        self._bytes = self._byte_table(vocabulary)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -51,7 +54,28 @@ class OpenvinoTokenizer:
         ]
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        return self.inner.decode(rows, skip_special_tokens=True) if rows else []
+        if self._bytes is None:
+            return self.inner.decode(rows, skip_special_tokens=True) if rows else []
+        table = self._bytes
+        return [b"".join([table[number] for number in row]).decode("utf-8", "replace") for row in rows]
+
+    def _byte_table(self, vocabulary: dict[bytes, int]) -> list[bytes] | None:
+        """The bytes of each id, if the text of ids is that of their bytes joined: so it is with byte-level BPE.
+
+        The library takes some 65 µs a call, which at 32 streams was a twelfth of a step; the table about 1 µs a row. Tried on every id
+        and on a sample of text; with any other tokenizer, where words know of their neighbours, the library goes on decoding.
+        """
+        table = [b""] * (1 + max(vocabulary.values()))
+        for token, number in vocabulary.items():
+            table[number] = token
+        alone = self.inner.decode([[number] for number in range(len(table))], skip_special_tokens=True)
+        for number, text in enumerate(alone):
+            if not text:
+                table[number] = b""  # special
+            elif text != table[number].decode("utf-8", "replace"):
+                return None
+        (sample,) = self.encode([SAMPLE])
+        return table if b"".join([table[number] for number in sample]).decode() == SAMPLE else None
 
 
 class OpenvinoRunning:
