@@ -91,12 +91,21 @@ async def test_what_upstreams_get_wrong_without_harm_is_tolerated(gateway: Gatew
             answer = await talk.answer()
             assert (answer.status, answer.cut, answer.events[-1]) == (200, False, "[DONE]")
             assert answer.body.count(b"[DONE]") == 1
+            fleet["east"].behave()
             talk.send(fleet.request())
             assert (await talk.answer()).status == 200
         record = await gateway.record(answer.headers["x-request-id"])
         assert record["outcome"] == "ok"
         assert record["completion_tokens"] == pytest.approx(8, abs=1)
         assert record["estimated"] is (fault == "no_usage")
+
+
+@live
+async def test_a_whole_answer_that_is_no_json_is_replaced(gateway: Gateway) -> None:
+    async with gateway.fleet(Site("east", rules=("malformed_chunk",)), Site("west")) as fleet:
+        answer = await fleet.ask()
+        assert (answer.status, answer.headers["x-spillway-spill"]) == (200, "failed")
+        assert answer.json["choices"]
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])

@@ -148,6 +148,28 @@ def test_content_that_comes_together_with_an_error_is_not_lost() -> None:
     assert (record.completion_tokens, record.estimated) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"  ",
+        b"<html>no</html>",
+        b'"text"',
+        b"[{}]",
+        ANSWER[:40],
+        b'{"error": {"message": "CUDA"}}',
+        b'{"object":"error"}',
+    ],
+)
+def test_a_whole_answer_that_is_no_json_object_or_an_error_moves_on(body: bytes) -> None:
+    bench = Bench()
+    client, _ = bench.ask(WHOLE)
+    bench.last.answer(200, body)
+    bench.last.answer(200, b"\n" + ANSWER + b"\n")
+    assert (client.status, client.got) == (200, b"\n" + ANSWER + b"\n")
+    assert bench.sink.records[0].attempts == 2
+
+
 def test_a_client_that_leaves_cancels_the_upstream_and_what_came_is_billed() -> None:
     bench = Bench()
     _, call = bench.ask(STREAM)

@@ -30,6 +30,7 @@ FAULT_OF = {
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"|^data:\s*\[DONE\]', re.MULTILINE)
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR = re.compile(rb'^data:\s*\{\s*"(?:error"\s*:|object"\s*:\s*"error")|^event:\s*error', re.MULTILINE)
+_NO_ANSWER = re.compile(rb'\s*(?:[^\s{]|\{\s*"(?:error"\s*:\s*\{|object"\s*:\s*"error"))')
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _TAIL_READS = 4  # finish_reason, usage and [DONE] may come in reads of their own
 
@@ -69,7 +70,7 @@ class Relay:
 
     def response_head(self, status: int, headers: Headers) -> None:
         self._status = status
-        self._refusal = not 200 <= status < 300
+        self._refusal = status != 200
         for name, value in headers:
             if name == b"content-type":
                 self._content_type = value
@@ -148,8 +149,11 @@ class WholeRelay(Relay):
             usage = usage_tail.from_tail(self._held) or self.spent()
             call.client.close()
         else:
-            now = self._content()
             body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+            if not body.strip().endswith(b"}") or _NO_ANSWER.match(body) is not None:
+                self._attempts.failed(call, Fault.MALFORMED, None, "the answer is no JSON object, or an error")
+                return
+            now = self._content()
             usage = usage_tail.from_body(body) or self.spent()
             call.client.reply(self._status, self._content_type, body, call.served(now))
         self._attempts.ended(call, Outcome.OK, usage)
