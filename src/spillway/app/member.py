@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -11,6 +12,10 @@ from collections.abc import Callable, Iterable
 from spillway.app.channel import Channel
 from spillway.app.messages import FromWorker, SegmentClosed, Serving, Told, ToWorker
 from spillway.core.clock import Seconds
+
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""For glibc: long prompts come and go a thousand times a second, and giving their memory back to the kernel each time costs
+four times as much as all our work on them (a 262 kB prompt: 670 µs instead of 160). At most 64 MiB stay with a worker."""
 
 
 class Member:
@@ -47,6 +52,7 @@ class Member:
                 self.name, str(theirs.fileno()), str(self._listener.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), self._listener.fileno()),
+                env={**ALLOCATOR, **os.environ},
                 start_new_session=True,  # a terminal's Ctrl-C is the parent's to act on
             )  # fmt: skip
         finally:
