@@ -205,6 +205,18 @@ class Fleet:
             assert loop.time() < deadline, "the reload did not reach the worker"
             await asyncio.sleep(0.01)
 
+    async def shows_only(self, *pools: str) -> None:
+        """Until the admin API shows just these pools, by their full names."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 10.0
+        while (shown := await self._pools_shown()) != set(pools):
+            assert loop.time() < deadline, shown
+            await asyncio.sleep(0.02)
+
+    async def _pools_shown(self) -> set[str]:
+        answer = await self.gateway.admin("GET", "/admin/v1/pools")
+        return {pool["name"] for pool in answer.json["pools"]}
+
     async def pool_status(self, site: str) -> Json | None:
         """What the admin API shows of a pool: None until a worker has told of it."""
         answer = await self.gateway.admin("GET", "/admin/v1/pools")
