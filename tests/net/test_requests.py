@@ -162,16 +162,19 @@ def test_a_streamed_body_arrives_as_it_comes(each: int | None) -> None:
     assert (service.sinks[1].data, service.sinks[1].ended) == (b"second", 1)
 
 
-@pytest.mark.parametrize("each", [None, 1000, 90_000])
-def test_the_end_of_a_streamed_body_is_told_once_whatever_follows(each: int | None) -> None:
+@pytest.mark.parametrize("each", [None, 1000, 7000, 90_000])
+@pytest.mark.parametrize("large_first", [False, True])
+def test_the_end_of_a_streamed_body_is_told_once_whatever_follows(each: int | None, *, large_first: bool) -> None:
     service = TakesBody()
     client = Client(service)
-    followers = posted(b"/streamed", b"second") + posted(b"/auto", b"c" * 50_000) + posted(b"/streamed", b"d" * 50_000)
+    large = posted(b"/auto", b"c" * 50_000)
+    followers = posted(b"/streamed", b"second") + posted(b"/streamed", b"d" * 50_000)
+    followers = large + followers if large_first else followers + large
     client.send(chunked(b"/streamed", b"a" * 40_000) + followers, each=each)
     assert (len(service.sinks), service.sinks[0].ended) == (1, 1)
     client.exchanges[0].respond(200, b"", b"")
     assert (service.sinks[1].data, service.sinks[1].ended) == (b"second", 1)
-    client.exchanges[1].respond(200, b"", b"")
+    next(exchange for exchange in client.exchanges[1:] if exchange.path == b"/streamed").respond(200, b"", b"")
     assert (len(service.sinks[2].data), service.sinks[2].ended) == (50_000, 1)
     assert client.transport.reading
 
@@ -218,6 +221,17 @@ def test_an_early_answer_to_a_body_under_way_ends_the_connection() -> None:
     assert len(client.exchanges) == 1
     assert not client.transport.closed
     client.wait(3.0)
+    assert client.transport.closed
+
+
+def test_an_early_streamed_answer_to_a_body_under_way_ends_the_connection() -> None:
+    client = Client(TakesBody())
+    client.send(posted(b"/streamed", b"a" * 1000)[:-500])
+    client.exchanges[0].start(200, b"")
+    client.exchanges[0].write([b"early"])
+    client.send(b"a" * 500)
+    client.exchanges[0].finish()
+    assert b"connection: close\r\n" in client.transport.sent
     assert client.transport.closed
 
 

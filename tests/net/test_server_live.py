@@ -265,6 +265,25 @@ def test_a_request_that_is_in_the_kernel_when_draining_begins_is_served(run: Run
     run(main())
 
 
+def test_patient_draining_answers_a_request_that_comes_late_and_closes_who_stays_silent(run: Run) -> None:
+    async def main() -> None:
+        async with serving(PlayedService(), ServerLimits(linger_s=0.3)) as live:
+            late, silent = await live.talk(), await live.talk()
+            for talk in (late, silent):
+                talk.send(GET % b"/auto")
+                await talk.answer()
+            draining = asyncio.ensure_future(live.server.drain(10.0, patient=True))
+            await eventually(lambda: live.server._shared.draining)  # pyright: ignore[reportPrivateUsage]
+            late.send(GET % b"/auto")
+            assert (b"connection", b"close") in (await late.answer())[0].headers
+            assert await draining == 0
+            assert await silent.ended()
+            for talk in (late, silent):
+                await talk.close()
+
+    run(main())
+
+
 def test_draining_gives_up_at_its_deadline(run: Run) -> None:
     async def main() -> None:
         service = PlayedService()

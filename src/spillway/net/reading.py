@@ -95,8 +95,7 @@ class RequestReader:
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            if not self.ended:
-                raise _refusal(error) from error
+            raise _refusal(error) from error
         if self.in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head_bytes + FEED_BYTES:
@@ -161,7 +160,7 @@ class RequestReader:
         elif name == b"connection":
             self._version_known = False
         elif name == b"transfer-encoding":
-            if self._chunked or value.lower() != b"chunked":
+            if value.lower() != b"chunked":
                 raise RefusedError(Rejection.MALFORMED)
             self._chunked = True
         elif name == b"upgrade":
