@@ -1,6 +1,7 @@
 """Several workers: shares of a limit, sums of what they count, one that dies, all that are replaced one by one."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
-from spillway.testing.processes import descendants
+from spillway.testing.processes import ProcessError, descendants, wait_gone
 from spillway.testing.seen import Seen
 from spillway.testing.spec import UpstreamSpec
 from spillway.testing.waiting import eventually
@@ -246,3 +247,28 @@ async def test_a_change_of_the_file_is_noticed_by_itself(gateway: Gateway) -> No
         pool = {**gateway.config["pools"][fleet.pool("here")], "limit": 3}
         write_config(gateway.folder, {**gateway.config, "pools": {fleet.pool("here"): pool}})
         await fleet.shows("here", "limit", 3)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.2, 0.5])
+def test_a_stop_in_the_middle_of_a_restart_ends_everything(pause_s: float) -> None:
+    with running({"workers": 2}) as gateway:
+        seen = workers_of(gateway)
+        gateway.process.signal(signal.SIGUSR2)
+        with contextlib.suppress(ProcessError):
+            gateway.process.wait_for(RESTARTED, deadline_s=pause_s)
+        seen |= workers_of(gateway)
+        gateway.process.signal(signal.SIGTERM)
+        assert gateway.process.wait(deadline_s=15.0) == 0
+        wait_gone([*seen], deadline_s=1.0)
+        assert descendants(gateway.process.pid) == []
+
+
+@live
+async def test_workers_that_die_again_and_again_are_replaced_again_and_again(gateway: Gateway) -> None:
+    async with gateway.fleet(Site("here", BRISK)) as fleet:
+        for _ in range(3):
+            victim = min(workers_of(gateway))
+            os.kill(victim, signal.SIGKILL)
+            await replaced_one(gateway, victim)
+        answers = await asyncio.gather(*(fleet.ask() for _ in range(12)))
+        assert [answer.status for answer in answers] == [200] * 12
