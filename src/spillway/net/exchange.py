@@ -177,3 +177,9 @@ class ServerExchange:
         self._connection = None
         self.listener = None
         self.sink = None
+
+
+def peer_address(transport: asyncio.Transport) -> str:
+    """For `peer`: the address of the other side, without its port."""
+    address = transport.get_extra_info("peername")
+    return str(address[0]) if isinstance(address, tuple) else ""

@@ -20,7 +20,8 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
-from spillway.net.exchange import CLOSE, STATUS_LINES, ServerExchange
+from spillway.net.deadlines import Deadlines, Waiting
+from spillway.net.exchange import CLOSE, STATUS_LINES, ServerExchange, peer_address
 from spillway.net.ports import Rejection, Service
 from spillway.net.reading import FEED_BYTES, RefusedError, RequestReader
 from spillway.net.settings import ServerLimits
@@ -49,8 +50,8 @@ class Shared:
 
 class ServerConnection(asyncio.Protocol):
     __slots__ = (
-        "_advancing", "_body_paused", "_buffered_bytes", "_current", "_ending", "_held", "_held_bytes", "_patient", "_reader", "_reading_paused", "_refused",
-        "_shared", "_since_s", "_write_paused", "closing", "transport",
+        "_advancing", "_body_paused", "_current", "_deadlines", "_ending", "_held", "_held_bytes", "_patient", "_reader",
+        "_reading_paused", "_refused", "_shared", "_write_paused", "closing", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -62,8 +63,7 @@ class ServerConnection(asyncio.Protocol):
         self._refused: Rejection | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._since_s = shared.now()  # when the sweep saw the present state begin
-        self._buffered_bytes = 0  # towards the client, at the last sweep
+        self._deadlines = Deadlines(shared.limits, shared.now())
         self._advancing = False
         self._body_paused = False  # by a streamed route
         self._reading_paused = False
@@ -79,7 +79,7 @@ class ServerConnection(asyncio.Protocol):
         limits = shared.limits
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=limits.write_buffer_bytes, low=limits.write_buffer_bytes // 4)
-        self._reader.peer = _peer(self.transport)
+        self._reader.peer = peer_address(self.transport)
         shared.open.add(self)
         if len(shared.open) > limits.max_connections + TOLD_OVER_BOUND:
             self.cut()
@@ -263,7 +263,7 @@ class ServerConnection(asyncio.Protocol):
             self._end(linger=self.more())
         elif self._held or reader.ready or reader.incoming is not None or self._refused is not None:
             self._advance()
-        else:
+        elif self.closing:
             self._end_if_drained()
 
     # endings
@@ -372,36 +372,25 @@ class ServerConnection(asyncio.Protocol):
 
     def sweep(self, now_s: float) -> None:
         """Enforces the limits of time. Called about once a second."""
-        reader = self._reader
-        limits = self._shared.limits
-        if reader.progress:
-            reader.progress = False
-            self._since_s = now_s
-        waited_s = now_s - self._since_s
-        if self._write_paused or self._ending:
-            self._sweep_writing(now_s)
-        elif self._busy():
+        waiting = self._waiting()
+        progressed, self._reader.progress = self._reader.progress, False
+        buffered_bytes = self.transport.get_write_buffer_size()
+        if not self._deadlines.over(now_s, waiting, progressed=progressed, buffered_bytes=buffered_bytes):
             return
-        elif reader.incoming is not None:
-            if not self._reading_paused and waited_s > limits.body_timeout_s:
-                self._refuse(Rejection.TOO_SLOW)
-        elif reader.in_head:
-            if waited_s > limits.head_timeout_s:
-                self._refuse(Rejection.TOO_SLOW)
-        elif waited_s > (limits.linger_s if self.closing else limits.idle_timeout_s):
+        if waiting is Waiting.TAKING:
+            self.transport.abort()
+        elif waiting is Waiting.BODY or waiting is Waiting.HEAD:
+            self._refuse(Rejection.TOO_SLOW)
+        else:
             self._end(linger=False)
 
-    def _sweep_writing(self, now_s: float) -> None:
-        buffered_bytes = self.transport.get_write_buffer_size()
-        if buffered_bytes != self._buffered_bytes:
-            self._buffered_bytes = buffered_bytes
-            self._since_s = now_s
-            return
-        limits = self._shared.limits
-        if now_s - self._since_s > (limits.write_timeout_s if buffered_bytes else limits.linger_s):
-            self.transport.abort()
-
-
-def _peer(transport: asyncio.Transport) -> str:
-    address = transport.get_extra_info("peername")
-    return str(address[0]) if isinstance(address, tuple) else ""
+    def _waiting(self) -> Waiting:
+        if self._write_paused or self._ending:
+            return Waiting.TAKING
+        if self._busy() or self._reading_paused:
+            return Waiting.ANSWER
+        if self._reader.incoming is not None:
+            return Waiting.BODY
+        if self._reader.in_head:
+            return Waiting.HEAD
+        return Waiting.LAST_REQUEST if self.closing else Waiting.REQUEST
