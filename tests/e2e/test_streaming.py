@@ -91,6 +91,7 @@ async def test_what_upstreams_get_wrong_without_harm_is_tolerated(gateway: Gatew
             answer = await talk.answer()
             assert (answer.status, answer.cut, answer.events[-1]) == (200, False, "[DONE]")
             assert answer.body.count(b"[DONE]") == 1
+            assert len(answer.text.split()) == 8
             fleet["east"].behave()
             talk.send(fleet.request())
             assert (await talk.answer()).status == 200

@@ -18,6 +18,7 @@ HELLO = b'data: {"choices":[{"delta":{"content":"hello"},"finish_reason":null}]}
 STOP = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}\n\n'
 DONE = b"data: [DONE]\n\n"
+BROKEN = b'data: {"choices":[{"delta":{"con\n\n'
 
 
 def test_a_whole_answer_is_passed_on_and_settled_once() -> None:
@@ -89,6 +90,33 @@ def test_done_is_added_after_a_finish_reason_but_never_after_a_cut() -> None:
     assert client.cuts == [Outcome.CUT]
     assert bench.sink.records[-1].outcome is Outcome.CUT
     assert bench.sink.records[-1].estimated
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (HELLO, BROKEN, HELLO, STOP, DONE),
+        (HELLO + BROKEN + HELLO + STOP + DONE,),
+        (BROKEN, HELLO, HELLO, STOP + DONE),
+        (b": hi\n\n", HELLO + BROKEN, HELLO + b": hi\n\n", STOP, DONE),
+    ],
+)
+def test_one_event_that_is_no_json_is_left_out(pieces: tuple[bytes, ...]) -> None:
+    bench = Bench()
+    client, _ = bench.ask(STREAM)
+    bench.last.stream(ROLE, *pieces)
+    bench.last.receiver.response_end()
+    assert client.got.replace(b": hi\n\n", b"") == ROLE + HELLO + HELLO + STOP + DONE
+    assert bench.sink.records[0].completion_tokens == 2
+
+
+def test_two_events_that_are_no_json_end_the_stream() -> None:
+    bench = Bench()
+    client, _ = bench.ask(STREAM)
+    bench.last.stream(ROLE, HELLO, BROKEN, HELLO + BROKEN + HELLO)
+    assert client.got == ROLE + HELLO + HELLO
+    assert client.cuts == [Outcome.CUT]
+    assert bench.last.cancelled
 
 
 @pytest.mark.parametrize("fault", [ConnectionFault.CONNECT, ConnectionFault.LOST, ConnectionFault.MALFORMED])

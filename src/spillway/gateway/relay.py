@@ -4,7 +4,7 @@ Two kinds: `WholeRelay` for a plain answer, `StreamRelay` for server-sent events
 upstream can still be replaced (a whole answer until it is complete, a stream until its first content) and say through
 `Attempts` how the attempt went: at most one `began`, then exactly one of `failed` (nothing reached the client) or
 `ended`. What was measured: at 1000 streams the cost of a chunk is the kernel's read and write; a read that ends at an
-event's end is passed on as the framed bytes that came, after three substring tests and no parsing.
+event's end is passed on as the framed bytes that came, after four substring tests and no parsing.
 """
 
 import re
@@ -162,10 +162,11 @@ class WholeRelay(Relay):
 class StreamRelay(Relay):
     """Server-sent events. Only whole events are passed on, so that an error in band always stands between events."""
 
-    __slots__ = ("_carry", "_events", "_strip_usage", "_tail", "_usage_event")
+    __slots__ = ("_broken", "_carry", "_events", "_strip_usage", "_tail", "_usage_event")
 
     def __init__(self, call: Call, attempts: Attempts, clock: Clock, settings: GatewaySettings) -> None:
         super().__init__(call, attempts, clock, settings)
+        self._broken = False  # an event was no JSON
         self._carry = b""  # the beginning of an event that is not complete
         self._events = 0
         self._strip_usage = not call.envelope.include_usage
@@ -187,12 +188,19 @@ class StreamRelay(Relay):
         if not self._open:
             self._first_events(body)
             return
-        if b'"usage"' in body or b"error" in body:
+        events = body.count(b"data:")
+        if (
+            not body.endswith(b"}\n\n")
+            or (events > 1 and events != body.count(b"}\n\n"))
+            or b'"usage"' in body
+            or b"error" in body
+        ):
             body = self._looked_at(body)
             if not body:
                 return
             data, pieces = b"", [body]
-        self._events += body.count(b"data:")
+            events = body.count(b"data:")
+        self._events += events
         self._tail.append(body)
         self._call.client.send(data, pieces)
 
@@ -257,14 +265,17 @@ class StreamRelay(Relay):
         held = b"".join(self._held)
         self._held.clear()
         call.client.open(self._status, self._content_type, call.served(now))
-        if b'"usage"' in held:
+        if held.count(b"data:") != held.count(b"}\n\n") or b'"usage"' in held:
             held = self._looked_at(held)
         self._events += held.count(b"data:")
         self._tail.append(held)
         call.client.send(b"", [held])
 
     def _looked_at(self, body: bytes) -> bytes:
-        """Remembers the usage event, takes it out for a client that did not ask, ends the stream at an error event."""
+        """Remembers the usage event, takes it out for a client that did not ask, ends the stream at an error event.
+
+        One event that is no JSON is left out, as clients break on it; at a second one the stream ends.
+        """
         error = _ERROR.search(body)
         if error is not None:
             before = body[: error.start()]
@@ -272,14 +283,19 @@ class StreamRelay(Relay):
             self._call.client.send(b"", [before])
             self._cancelled(Fault.SERVER_ERROR, "an error in the middle of the stream")
             return b""
-        if _USAGE.search(body) is None:
-            return body
         kept: list[bytes] = []
         for event in sse.raw_events(body):
             if _USAGE.search(event) is not None:
                 self._usage_event = event
                 if self._strip_usage and sse.is_usage_only(event):
                     continue
+            elif not sse.is_readable(event):
+                if self._broken:
+                    self._call.client.send(b"", kept)
+                    self._cancelled(Fault.MALFORMED, "events that are no JSON")
+                    return b""
+                self._broken = True
+                continue
             kept.append(event)
         return b"".join(kept)
 

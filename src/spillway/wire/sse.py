@@ -127,6 +127,7 @@ class _Chunk(msgspec.Struct, gc=False):
     usage: dict[str, msgspec.Raw] | None = None
 
 
+_decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _DELTA_FIELDS = _Delta.__struct_fields__
 
@@ -138,6 +139,18 @@ def has_content(event: bytes) -> bool:
     """
     chunk = _chunk(event)
     return chunk is not None and any(_speaks(choice) for choice in chunk.choices or ())
+
+
+def is_readable(event: bytes) -> bool:
+    """Whether an event is JSON, [DONE], or carries no data at all."""
+    data = data_of(event)
+    if not data or data == DONE_DATA:
+        return True
+    try:
+        _decode_any(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def is_usage_only(event: bytes) -> bool:
