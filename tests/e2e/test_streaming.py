@@ -358,3 +358,12 @@ async def test_embeddings(gateway: Gateway) -> None:
         assert [len(item["embedding"]) for item in answer.json["data"]] == [8, 8]
         record = await gateway.record(answer.headers["x-request-id"])
         assert (record["prompt_tokens"], record["completion_tokens"]) == (3, 0)
+
+
+@live
+async def test_embeddings_are_not_streamed_and_asking_for_it_harms_no_endpoint(gateway: Gateway) -> None:
+    async with gateway.fleet(Site("east"), Site("west")) as fleet, fleet.talk() as talk:
+        for _ in range(5):
+            talk.send(request({"model": fleet.model, "input": "a", "stream": True}, key=KEY, path="/v1/embeddings"))
+            assert (await talk.answer()).error["param"] == "stream"
+        assert (await fleet.ask()).headers["x-spillway-pool"] == fleet.pool("east")

@@ -151,6 +151,8 @@ def read(body: bytes, kind: Kind) -> Envelope:
     prompt = memoryview(getattr(fields, kind))
     if not prompt.nbytes or (prompt[0] != 0x5B and (prompt[0] != 0x22 or kind is Kind.CHAT)):
         raise BadRequestError(f"The field {kind.value} is required", param=kind.value)
+    if fields.stream and kind is Kind.EMBEDDINGS:
+        raise BadRequestError("Embeddings cannot be streamed", param="stream")
     model_span, options_span = _spans(rest, rest_fields)
     for at, removed in reversed(cuts):
         model_span = _moved(model_span, at, removed)
