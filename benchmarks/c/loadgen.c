@@ -1,12 +1,13 @@
 /* A closed-loop load generator: one thread, epoll, raw HTTP/1.1 on kept connections to a port of loopback.
  *
  *   loadgen requests PORT CONNECTIONS WARMUP_S SECONDS REQUEST_FILE     one request after another on each connection
- *   loadgen streams  PORT STREAMS     WARMUP_S SECONDS REQUEST_FILE     one endless stream on each connection
+ *   loadgen streams  PORT STREAMS     WARMUP_S SECONDS REQUEST_FILE     one stream on each connection, until all have ended
  *
  * REQUEST_FILE holds a whole HTTP request, sent as it is. Prints "begin" and "end" around the seconds that are measured
  * (whoever measures CPU time reads it at these lines), then one line of JSON. Streams start evenly over the first
  * second of the warm-up; each event of theirs carries "@" and the time when it was sent (see mock.c).
  * Latencies are µs. `delay_us` is from the upstream's sending to the arrival here: the largest is the longest stall.
+ * `all_events` counts the warm-up too, `streams_done` streams that came to their [DONE] and to the end of their framing.
  */
 #include "bench.h"
 
@@ -20,7 +21,7 @@ struct connection {
     size_t sent;       /* of the request */
     int64_t begun_ns;  /* when the request was begun */
     int64_t left;      /* bytes of the reply that are still to come; -1: its head is not complete; -2: until the last chunk */
-    int status, events;
+    int status, events, done;
     long chunk;        /* of a stream: bytes of this chunk that are still to come */
     long chunk_size;   /* as far as its line was read; -1: no digit yet */
     size_t kept;
@@ -30,7 +31,7 @@ struct connection {
 static int port, streaming, epoll, measuring;
 static char *request;
 static size_t request_size;
-static long replies, statuses[STATUSES], broken, reconnects, events_seen;
+static long replies, statuses[STATUSES], broken, reconnects, events_seen, all_events, streams_done;
 static struct numbers latencies, delays, first_tokens;
 
 /* Sends what is left of the request; `watched`: the connection waits for room to write. */
@@ -50,7 +51,7 @@ static void ask(struct connection *c) {
     c->sent = c->kept = 0;
     c->left = c->chunk_size = -1;
     c->chunk = 0;
-    c->events = 0;
+    c->events = c->done = 0;
     c->begun_ns = now_ns();
     push(c, 0);
 }
@@ -112,7 +113,11 @@ static void hear_reply(struct connection *c, char *data, size_t size) {
 
 static void hear_line(struct connection *c, const char *line, int64_t now) {
     const char *stamp = strchr(line, '@');
-    if (!stamp) return;
+    if (!stamp) {
+        c->done |= !strncmp(line, "data: [DONE]", 12);
+        return;
+    }
+    all_events++;
     if (!c->events++) numbers_add(&first_tokens, (uint32_t)((now - c->begun_ns) / 1000));
     if (measuring) {
         events_seen++;
@@ -173,6 +178,7 @@ static void hear_stream(struct connection *c, char *data, size_t size) {
         if (value >= 0) c->chunk_size = (c->chunk_size < 0 ? 0 : c->chunk_size * 16) + value;
         if (*data == '\n' && c->chunk_size >= 0) {
             c->chunk = c->chunk_size;
+            streams_done += !c->chunk && c->done;
             c->chunk_size = -1;
         }
         data++;
@@ -222,7 +228,8 @@ static void report(double seconds) {
         }
     printf("},\"latency_us\":{\"p50\":%u,\"p99\":%u,\"max\":%u},", quantile(&latencies, .5), quantile(&latencies, .99), quantile(&latencies, 1));
     printf("\"events\":%ld,\"delay_us\":{\"p50\":%u,\"p99\":%u,\"max\":%u},", events_seen, quantile(&delays, .5), quantile(&delays, .99), quantile(&delays, 1));
-    printf("\"streams_begun\":%zu,\"ttft_us\":{\"p50\":%u,\"p99\":%u}}\n", first_tokens.count, quantile(&first_tokens, .5), quantile(&first_tokens, .99));
+    printf("\"streams_begun\":%zu,\"streams_done\":%ld,\"all_events\":%ld,", first_tokens.count, streams_done, all_events);
+    printf("\"ttft_us\":{\"p50\":%u,\"p99\":%u}}\n", quantile(&first_tokens, .5), quantile(&first_tokens, .99));
 }
 
 int main(int count, char **words) {
@@ -239,7 +246,7 @@ int main(int count, char **words) {
     struct connection *all = must(calloc((size_t)connections, sizeof *all));
     int64_t start = now_ns(), begin = start + warmup_ns, end = begin + seconds_ns, now = start;
     int64_t pause_ns = streaming ? NS_PER_S / connections : 0;
-    while ((now = now_ns()) < end) {
+    while ((now = now_ns()) < end && streams_done < connections) {
         while (dialed < connections && now >= start + dialed * pause_ns) dial(&all[dialed++]);
         if (!measuring && now >= begin) {
             measuring = 1;

@@ -7,8 +7,10 @@
  * HTTP chunk of its own whose content is "@" and the time of sending (CLOCK_MONOTONIC, ns); then usage and [DONE].
  * Streams that wait for their next event form a queue: it is in the order of time while all have the same interval, and
  * a benchmark never mixes intervals. A request body needs a content-length.
+ * SIGTERM ends it with one line of JSON: what it sent, and streams whose client left before their end.
  */
 #include "bench.h"
+#include <signal.h>
 
 #define HEAD_ROOM 65536
 #define EVENTS 512
@@ -23,7 +25,8 @@ struct connection {
 };
 
 static struct connection *first, *last;
-static long tokens;
+static long tokens, replies, streams, streams_done, streams_left, events_sent;
+static volatile sig_atomic_t ending;
 
 static const char REPLY_BODY[] =
     "{\"id\":\"chatcmpl-0123456789abcdef0123456789abcdef\",\"object\":\"chat.completion\",\"created\":1704067200,\"model\":\"mock\","
@@ -57,7 +60,10 @@ static void dequeue(struct connection *c) {
 }
 
 static void hang_up(struct connection *c) {
-    if (c->sent >= 0) dequeue(c);
+    if (c->sent >= 0) {
+        dequeue(c);
+        streams_left++;
+    }
     close(c->fd);
     free(c->in);
     free(c);
@@ -78,10 +84,13 @@ static int say_event(struct connection *c, int64_t now) {
     dequeue(c);
     if (!say(c, out, (size_t)begun)) {
         c->sent = -1;
+        streams_left++;
         hang_up(c);
         return 0;
     }
+    events_sent++;
     if (c->sent == tokens) {
+        streams_done++;
         c->sent = -1;
         return 1;
     }
@@ -97,12 +106,14 @@ static int answer(struct connection *c, const char *body, size_t size) {
         char *interval = memmem(body, size, "\"max_tokens\":", 13);
         c->interval_ns = (interval ? strtol(interval + 13, NULL, 10) : 50) * NS_PER_MS;
         c->sent = 0;
+        streams++;
         enqueue(c);
         return say_event(c, now_ns());
     }
     if (!reply_size)
         reply_size = snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s",
                               sizeof REPLY_BODY - 1, REPLY_BODY);
+    replies++;
     if (say(c, reply, (size_t)reply_size)) return 1;
     hang_up(c);
     return 0;
@@ -153,6 +164,11 @@ static void welcome(int epoll, int listener) {
     }
 }
 
+static void end(int signal) {
+    (void)signal;
+    ending = 1;
+}
+
 int main(int count, char **words) {
     if (count != 3) {
         fprintf(stderr, "usage: mock PORT TOKENS\n");
@@ -168,7 +184,9 @@ int main(int count, char **words) {
     printf("port %d\n", ntohs(address.sin_port));
     fflush(stdout);
     watch(epoll, EPOLL_CTL_ADD, listener, EPOLLIN, NULL);
-    for (;;) {
+    struct sigaction on_end = {.sa_handler = end};
+    sigaction(SIGTERM, &on_end, NULL);
+    while (!ending) {
         struct epoll_event events[EVENTS];
         int ready = wait_until(epoll, events, EVENTS, first ? first->due_ns : -1);
         for (int i = 0; i < ready; i++) {
@@ -178,4 +196,7 @@ int main(int count, char **words) {
         int64_t now = now_ns();
         while (first && first->due_ns <= now) say_event(first, now);
     }
+    printf("{\"replies\":%ld,\"streams\":%ld,\"streams_done\":%ld,\"streams_left\":%ld,\"events\":%ld}\n", replies, streams, streams_done,
+           streams_left, events_sent);
+    return 0;
 }
