@@ -5,16 +5,17 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trustme
 
-from spillway.testing.processes import ProcessError, descendants, wait_gone
+from spillway.testing.processes import ProcessError, descendants, started, wait_gone
 from spillway.testing.seen import Seen
 from spillway.testing.spec import UpstreamSpec
 from spillway.testing.waiting import eventually
 from tests.e2e.crowd import Asked, Crowd
-from tests.e2e.gateway import KEY, Fleet, Gateway, Site, live, running, write_config
+from tests.e2e.gateway import KEY, Fleet, Gateway, Site, free_port, live, running, write_config
 from tests.e2e.sockets import peers_of
 from tests.e2e.talking import Json
 
@@ -272,3 +273,14 @@ async def test_workers_that_die_again_and_again_are_replaced_again_and_again(gat
             await replaced_one(gateway, victim)
         answers = await asyncio.gather(*(fleet.ask() for _ in range(12)))
         assert [answer.status for answer in answers] == [200] * 12
+
+
+def test_a_port_is_not_shared_with_another_gateway(gateway: Gateway, tmp_path: Path) -> None:
+    for taken in ("listen", "admin"):
+        settings: Json = {"listen": "127.0.0.1:0", "admin": f"127.0.0.1:{free_port()}", "home": str(tmp_path / "home")}
+        settings[taken] = f"127.0.0.1:{gateway.port if taken == 'listen' else gateway.admin_port}"
+        path = write_config(tmp_path, {"gateway": settings, "clusters": {}, "pools": {}, "models": {}})
+        with started("serve", "--config", str(path)) as process:
+            assert process.wait() == 2
+            assert "Address already in use" in process.stderr
+            assert settings[taken] in process.stderr

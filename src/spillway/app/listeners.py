@@ -1,10 +1,16 @@
 """Listening sockets. The parent binds one per worker and keeps them open, so that a worker's successor inherits its queue."""
 
+import asyncio
+import errno
+import os
 import socket
 
+from spillway.core.clock import Seconds
 from spillway.core.errors import ConfigError
 
 BACKLOG = 4096
+VACANT_S = 2.0  # the workers of a parent that was killed are gone by then
+_LOOK_S = 0.05
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -13,6 +19,33 @@ def split_address(address: str) -> tuple[str, int]:
     if not separator or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"'{address}' is not HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+async def vacant(address: str, patience_s: Seconds = VACANT_S) -> None:
+    """Waits until nobody listens on an address. ConfigError where somebody still does after `patience_s`.
+
+    Sockets that share a port (`listen`) would share it with another gateway too, and each would get some of the connections.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while not _is_vacant(*split_address(address)):
+        if loop.time() >= deadline:
+            raise ConfigError(f"cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}")
+        await asyncio.sleep(_LOOK_S)
+
+
+def _is_vacant(host: str, port: int) -> bool:
+    """Whether an exclusive bind works, or fails for another reason, which `listen` tells."""
+    if port == 0:
+        return True
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    return True
 
 
 def listen(address: str, count: int) -> list[socket.socket]:

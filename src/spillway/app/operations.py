@@ -97,7 +97,8 @@ class ParentOperations:
     async def create_key(self, wanted: NewKey) -> CreatedKey:
         if not wanted.tenant:
             raise BadRequestError("a tenant is required", param="tenant")
-        unknown = sorted(set(wanted.models or ()) - self._parent.configuration.models.keys())
+        names = self._parent.configuration.public_names()
+        unknown = sorted(set(wanted.models or ()) - names.keys())
         if unknown:
             raise BadRequestError(f"unknown model: {', '.join(unknown)}", param="models")
         if wanted.expires_in_s is not None and wanted.expires_in_s <= 0:
@@ -109,7 +110,7 @@ class ParentOperations:
             now_s=now_s,
             tenant=wanted.tenant,
             name=wanted.name,
-            models=None if wanted.models is None else frozenset(wanted.models),
+            models=None if wanted.models is None else frozenset(names[model] for model in wanted.models),
             highest_priority=wanted.priority,
             expires_at_s=None if wanted.expires_in_s is None else now_s + wanted.expires_in_s,
         )

@@ -14,7 +14,7 @@ from spillway import config
 from spillway.api.admin import admin_app
 from spillway.app.admin_server import AdminServer, admin_token, allowed_hosts
 from spillway.app.crew import Crew
-from spillway.app.listeners import listen
+from spillway.app.listeners import listen, vacant
 from spillway.app.member import Member
 from spillway.app.messages import Begin, Keys, Operate, Reconfigure, Told, ToWorker
 from spillway.app.operations import ParentOperations
@@ -69,6 +69,8 @@ class Parent:
     async def run(self, ready: Ready | None = None) -> None:
         gateway = self.configuration.gateway
         try_out(self.configuration)
+        for address in (gateway.listen, gateway.admin):
+            await vacant(address)
         async with AsyncExitStack() as stack:
             self.stores = await stack.enter_async_context(Stores(self.configuration.store, self.home))
             self.seal = load_seal(self.home, self.rng)

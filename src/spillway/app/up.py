@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from spillway import config
+from spillway.app.listeners import vacant
 from spillway.app.parent import Parent
 from spillway.app.system import SystemRng
 from spillway.backends.probes import ProbeTarget, probe
@@ -110,6 +111,8 @@ async def up(
     home: Path, port: int, workers: int, model: Path, pace: Pace, log: logging.Logger, say: Callable[[str], None]
 ) -> None:
     """Serves until SIGINT or SIGTERM. `say` gets the lines for whoever started it."""
+    for one in (port, port + 1):
+        await vacant(f"127.0.0.1:{one}")
     key = demo_key(home)
     engines = [
         Engine(cluster, model, engine_port, pace, log)

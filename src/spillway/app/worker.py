@@ -26,7 +26,7 @@ from spillway.backends.probes import probe_forever
 from spillway.config import Configuration
 from spillway.core.clock import Seconds
 from spillway.core.errors import ConfigError
-from spillway.core.ids import EndpointUrl, ModelName, RequestIds
+from spillway.core.ids import EndpointUrl, RequestIds
 from spillway.gateway.driver import Driver
 from spillway.gateway.journal import Journal
 from spillway.gateway.pipeline import Pipeline
@@ -96,7 +96,7 @@ class Worker:
         self._public = AsgiRoute(
             public_app(
                 self._keyring,
-                lambda: map(ModelName, sorted(self._pipeline.models)),
+                lambda: self._pipeline.models,
                 int(clock.wall()),
                 lambda: not self._draining.is_set(),
             ),
