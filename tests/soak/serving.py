@@ -66,6 +66,11 @@ class Gateway:
             assert "Traceback" not in text, text[-6000:]
         return status
 
+    def end(self) -> None:
+        """At once, with everything that it started."""
+        self.process.kill_session()
+        self.process.kill()
+
     async def admin(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Answer:
         token = (self.home / "admin.token").read_text().strip()
         return await ask(self.admin_port, request(body or b"", key=token, path=path, method=method))
@@ -79,10 +84,9 @@ def serving(config: Mapping[str, Any]) -> Generator[Gateway]:
         gateway.start()
         try:
             yield gateway
-        except BaseException:
-            gateway.process.kill_session()
-            raise
-        gateway.stop()
+            gateway.stop()
+        finally:
+            gateway.end()
 
 
 def free_port() -> int:
