@@ -41,8 +41,8 @@ def answer(status: int, body: bytes, headers: bytes = b"content-type: applicatio
 
 
 @contextlib.asynccontextmanager
-async def canned(answers: list[bytes]) -> AsyncGenerator[str]:
-    """The URL of an upstream that gives the answers in turn, then the last one again."""
+async def canned(answers: list[bytes], *, close: bool = False) -> AsyncGenerator[str]:
+    """The URL of an upstream that gives the answers in turn, then the last one again. `close`: each ends its connection."""
     left = list(answers)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,6 +52,9 @@ async def canned(answers: list[bytes]) -> AsyncGenerator[str]:
             await reader.readexactly(int(length or 0))
             writer.write(left.pop(0) if len(left) > 1 else left[0])
             await writer.drain()
+            if close:
+                writer.close()
+                await writer.wait_closed()
 
     async with listening(serve) as port:
         yield f"http://127.0.0.1:{port}"

@@ -70,14 +70,15 @@ async def test_nothing_is_sent_before_the_first_content(gateway: Gateway, fault:
 @pytest.mark.parametrize("fault", ["cut:3", "reset_mid_stream:3", "bad_framing:3", "error_event:3", "stall:3"])
 @live
 async def test_a_broken_stream_is_never_sold_as_a_whole_one(gateway: Gateway, fault: str) -> None:
-    async with gateway.fleet(Site("east", STEADY, rules=(fault,)), Site("west")) as fleet:
+    slow = UpstreamSpec(inter_token_latency_s=0.1, output_tokens=1000)
+    async with gateway.fleet(Site("east", slow, rules=(fault,)), Site("west")) as fleet:
         answer = await fleet.ask(stream=True, max_tokens=50, stream_options={"include_usage": True})
         assert (answer.status, answer.cut) == (200, True)
         assert b"[DONE]" not in answer.body
         assert error_in_band(answer) == "stream_cut"
         may_lose_the_last = fault.startswith(("reset", "bad_framing"))  # what broken bytes came with is not trusted
         words = len(answer.text.split())
-        assert words == 3 or (may_lose_the_last and words == 2)
+        assert words == 3 or (may_lose_the_last and words > 0)
         record = await gateway.record(answer.headers["x-request-id"])
         assert (record["outcome"], record["completion_tokens"]) == ("cut", words)
 

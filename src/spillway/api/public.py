@@ -1,6 +1,6 @@
 """The public paths that are not hot: models and health. What is not built answers 404 `unsupported_endpoint`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,9 +18,12 @@ _JSON = "application/json"
 
 
 def public_app(
-    keyring: Keyring, models: Callable[[], Iterable[ModelName]], started_at_s: int, ready: Callable[[], bool]
+    keyring: Keyring, models: Callable[[], Mapping[str, ModelName]], started_at_s: int, ready: Callable[[], bool]
 ) -> Starlette:
-    """`models`: public names, read anew for each request. `ready` False: draining or not yet serving."""
+    """`models`: public names, aliases included, and the model each stands for; read anew for each request.
+
+    `ready` False: draining or not yet serving.
+    """
 
     async def list_models(request: Request) -> Response:
         principal = _caller(request, keyring)
@@ -61,8 +64,10 @@ def _caller(request: Request, keyring: Keyring) -> Principal | None:
     return keyring.find(secret.strip().encode())
 
 
-def _allowed(principal: Principal, models: Iterable[ModelName]) -> list[ModelName]:
-    return [name for name in models if principal.models is None or name in principal.models]
+def _allowed(principal: Principal, models: Mapping[str, ModelName]) -> list[ModelName]:
+    """Names that the caller may ask for."""
+    names = sorted(models)
+    return [ModelName(name) for name in names if principal.models is None or models[name] in principal.models]
 
 
 def _error(outcome: Outcome) -> Response:

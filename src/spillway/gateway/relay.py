@@ -27,11 +27,12 @@ FAULT_OF = {
     ConnectionFault.MALFORMED: Fault.MALFORMED,
     ConnectionFault.TOO_LARGE: Fault.MALFORMED,
 }
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"|^data:\s*\[DONE\]', re.MULTILINE)
+_LINE = rb"(?<![^\r\n])"  # where a line begins, whatever ended the one before
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"|' + _LINE + rb"data:\s*\[DONE\]")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_ERROR = re.compile(rb'^data:\s*\{\s*"(?:error"\s*:|object"\s*:\s*"error")|^event:\s*error', re.MULTILINE)
+_ERROR = re.compile(_LINE + rb'(?:data:\s*\{\s*"(?:error"\s*:|object"\s*:\s*"error")|event:\s*error)')
 _NO_ANSWER = re.compile(rb'\s*(?:[^\s{]|\{\s*"(?:error"\s*:\s*\{|object"\s*:\s*"error"))')
-_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
+_DONE = re.compile(_LINE + rb"data:\s*\[DONE\]")
 _TAIL_READS = 4  # finish_reason, usage and [DONE] may come in reads of their own
 
 
