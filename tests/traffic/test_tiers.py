@@ -12,6 +12,7 @@ from spillway.traffic.effects import Dispatch, Queued, Refuse, SpillReason
 from spillway.traffic.events import DrainSet, LimitSet
 from spillway.traffic.fleet import Capacity
 from spillway.traffic.pools import share_of_limit
+from spillway.traffic.validation import problems
 
 
 def sent_count(stage: Stage, priority: Priority, tries: int = 40) -> int:
@@ -171,3 +172,16 @@ def test_a_clock_that_goes_back_is_taken_as_standing_still() -> None:
     stage.now = 5.0
     stage.arrive("b", Priority.REALTIME)
     assert stage.audit.wake_at == 11.0
+
+
+@given(st.integers(0, 200), st.integers(1, 200), st.integers(1, 100_000), st.integers(1, 8))
+def test_workers_together_hold_no_more_than_the_pool(limit: int, sequences: int, kv_tokens: int, workers: int) -> None:
+    capacity = Capacity(x_s=1.0, y_s=0.1, kv_tokens=kv_tokens, max_sequences=sequences)
+    whole = fleet(msgspec.structs.replace(pool("east", limit), capacity=capacity))
+    slices = [whole.sliced(member, workers) for member in range(workers)]
+    assert not any(map(problems, slices))
+    shares = [each.pools[PoolName("east")] for each in slices]
+    assert sum(share.limit for share in shares) == min(limit, sequences)
+    held = [share.capacity.kv_tokens or 0 for share in shares if share.capacity is not None]
+    assert sum(held) == kv_tokens or (max(held) == kv_tokens < workers)
+    assert workers > 1 or slices[0].pools[PoolName("east")].capacity == capacity

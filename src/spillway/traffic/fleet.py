@@ -114,12 +114,25 @@ class Fleet(msgspec.Struct, frozen=True):
     retries: RetryRules = RetryRules()
 
     def sliced(self, member: int, members: int) -> "Fleet":
-        """The share of every limit that belongs to one of `members` gateway workers: limit // members, the remainder to the first."""
-        pools = {
-            name: msgspec.structs.replace(pool, limit=share_of(pool.limit, member, members))
-            for name, pool in self.pools.items()
-        }
+        """The share of every pool's room that belongs to one of `members` gateway workers, by `share_of`: of its limit, of
+        its engine's sequences and of its KV tokens. Each worker sees only what it sent itself."""
+        pools = {name: _sliced(pool, member, members) for name, pool in self.pools.items()}
         return msgspec.structs.replace(self, pools=pools)
+
+
+def _sliced(pool: PoolSpec, member: int, members: int) -> PoolSpec:
+    capacity = pool.capacity
+    if capacity is None:
+        return msgspec.structs.replace(pool, limit=share_of(pool.limit, member, members))
+    kv_tokens, sequences = capacity.kv_tokens, capacity.max_sequences
+    limit = pool.limit if sequences is None else min(pool.limit, sequences)
+    # a capacity is at least 1: a worker without a share is kept out by its limit of 0
+    capacity = msgspec.structs.replace(
+        capacity,
+        kv_tokens=None if kv_tokens is None else max(1, share_of(kv_tokens, member, members)),
+        max_sequences=None if sequences is None else max(1, share_of(sequences, member, members)),
+    )
+    return msgspec.structs.replace(pool, limit=share_of(limit, member, members), capacity=capacity)
 
 
 def share_of(limit: int, member: int, members: int) -> int:
