@@ -188,9 +188,9 @@ def run(targets: list[str], *, seed: int, longest_gap_s: Seconds = 3.0) -> Outco
         )
         seconds = time.monotonic() - began_s
         gateway.stop()
-        finished = [answer for upstream in upstreams.values() for answer in read_log(upstream.log)]
+        logs = [read_log(upstream.log) for upstream in upstreams.values()]
         worker_kills_s = [kill.at_s for kill in kills if kill.target == "worker"]
-        result = audit(clients.delivered, finished, read_books(gateway.home / "spillway.db"), worker_kills_s)
+        result = audit(clients.delivered, logs, read_books(gateway.home / "spillway.db"), worker_kills_s)
         return Outcome(result, tuple(kills), dict(clients.statuses), seconds)
 
 

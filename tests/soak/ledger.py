@@ -41,6 +41,13 @@ class Finished(msgspec.Struct, frozen=True):
         return self.prompt_tokens * INPUT_NANO_USD + self.completion_tokens * OUTPUT_NANO_USD
 
 
+class Log(msgspec.Struct, frozen=True):
+    """What an upstream wrote down. `open`: requests that came and whose end it never wrote: it was killed first."""
+
+    finished: tuple[Finished, ...]
+    open: frozenset[str]
+
+
 class Row(msgspec.Struct, frozen=True):
     request: str
     outcome: str
@@ -60,7 +67,7 @@ class Audit(msgspec.Struct, frozen=True):
     missing: int
     missing_excused: int  # of those: ended just before their worker was killed
     counted_twice: int  # requests by which the sums per hour exceed the single records, or fall short of them
-    invented: int  # records of success that no upstream knows of
+    invented: int  # records of success for what no upstream finished
     wrong_tokens: int
     wrong_cost: int
     sums_differ: bool
@@ -71,15 +78,19 @@ class Audit(msgspec.Struct, frozen=True):
         return self.missing == self.missing_excused and not wrong
 
 
-def audit(delivered: Iterable[Delivered], finished: Iterable[Finished], books: Books, kills_s: list[Seconds]) -> Audit:
+def audit(delivered: Iterable[Delivered], logs: Iterable[Log], books: Books, kills_s: list[Seconds]) -> Audit:
     """`kills_s`: when workers were killed, on the clock of the witnesses (CLOCK_MONOTONIC)."""
     answers: dict[str, list[Finished]] = {}
-    for answer in finished:
-        answers.setdefault(answer.request, []).append(answer)
+    unwitnessed: set[str] = set()
+    for log in logs:
+        unwitnessed |= log.open
+        for answer in log.finished:
+            answers.setdefault(answer.request, []).append(answer)
     whole = [one for one in delivered if one.request in answers]
     rows = {row.request: row for row in books.rows}
     missing = [one for one in whole if one.request not in rows]
     known = [(rows[one.request], answers[one.request]) for one in whole if one.request in rows]
+    known_upstream = unwitnessed | answers.keys()
     own = (
         len(books.rows),
         sum(row.prompt_tokens for row in books.rows),
@@ -92,7 +103,7 @@ def audit(delivered: Iterable[Delivered], finished: Iterable[Finished], books: B
         missing=len(missing),
         missing_excused=sum(_excused(one, answers[one.request], kills_s) for one in missing),
         counted_twice=abs(books.hourly[0] - own[0]) + len(books.rows) - len(rows),
-        invented=sum(row.outcome == "ok" and row.request not in answers for row in books.rows),
+        invented=sum(row.outcome == "ok" and row.request not in known_upstream for row in books.rows),
         wrong_tokens=sum(not any(_same_tokens(row, answer) for answer in candidates) for row, candidates in known),
         wrong_cost=sum(
             all(row.cost_nano_usd != answer.cost_nano_usd for answer in candidates) for row, candidates in known
@@ -111,17 +122,22 @@ def _same_tokens(row: Row, answer: Finished) -> bool:
     return (row.prompt_tokens, row.completion_tokens) == (answer.prompt_tokens, answer.completion_tokens)
 
 
-def read_log(path: Path) -> list[Finished]:
+def read_log(path: Path) -> Log:
     """From the log that `spillway upstream --log` appends to. A killed upstream's last line may be torn."""
     found: list[Finished] = []
+    begun: set[str] = set()
     for line in path.read_text(errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        if entry["event"] == "over" and entry["ending"] == "finished":
+        if entry["event"] == "arrived":
+            begun.add(entry["request_id"])
+            continue
+        begun.discard(entry["request_id"])
+        if entry["ending"] == "finished":
             found.append(Finished(entry["request_id"], entry["ended_s"], entry["prompt_tokens"], entry["sent_tokens"]))
-    return found
+    return Log(tuple(found), frozenset(begun))
 
 
 def read_books(database: Path) -> Books:

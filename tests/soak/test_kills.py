@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.soak.kills import run
-from tests.soak.ledger import Books, Delivered, Finished, Row, audit
+from tests.soak.ledger import Books, Delivered, Finished, Log, Row, audit
 
 pytestmark = pytest.mark.server
 
@@ -13,7 +13,7 @@ ROW = Row("r", "ok", 2, 3, COST)
 BOOKS = Books((ROW,), (1, 2, 3, COST))
 EMPTY = Books((), (0, 0, 0, 0))
 DELIVERED = [Delivered("r", 10.0)]
-FINISHED = [Finished("r", 9.99, 2, 3)]
+LOGS = [Log((Finished("r", 9.99, 2, 3),), frozenset())]
 
 
 def test_three_kills_lose_and_double_nothing() -> None:
@@ -24,14 +24,20 @@ def test_three_kills_lose_and_double_nothing() -> None:
 
 
 def test_witnesses_that_agree() -> None:
-    assert audit(DELIVERED, FINISHED, BOOKS, []).passed
+    assert audit(DELIVERED, LOGS, BOOKS, []).passed
 
 
 @pytest.mark.parametrize(("kill_s", "excused"), [(9.99, 1), (10.04, 1), (10.1, 0), (9.9, 0)])
 def test_only_a_kill_just_after_the_answer_excuses_a_missing_record(kill_s: float, excused: int) -> None:
-    found = audit(DELIVERED, FINISHED, EMPTY, [kill_s])
+    found = audit(DELIVERED, LOGS, EMPTY, [kill_s])
     assert (found.missing, found.missing_excused) == (1, excused)
     assert found.passed == (excused == 1)
+
+
+def test_an_upstream_that_was_killed_may_not_have_written_that_it_finished() -> None:
+    logs = [Log((), frozenset({"r"}))]
+    assert audit(DELIVERED, logs, BOOKS, []).passed
+    assert audit([], [], BOOKS, []).invented == 1
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,6 @@ def test_only_a_kill_just_after_the_answer_excuses_a_missing_record(kill_s: floa
     ],
 )
 def test_witnesses_that_do_not_agree(books: Books, field: str) -> None:
-    found = audit(DELIVERED, FINISHED, books, [])
+    found = audit(DELIVERED, LOGS, books, [])
     assert getattr(found, field) == 1
     assert not found.passed
