@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -152,3 +153,19 @@ def test_the_service_and_the_container_start_what_there_is() -> None:
     for copied in re.findall(r"^COPY (?!--from)(.+) \S+$", container, re.MULTILINE):
         for name in copied.split():
             assert (OPS.parent / name).exists(), name
+
+
+def test_the_container_is_built_from_all_that_the_wheel_is_made_of() -> None:
+    root = OPS.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wanted = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", project["project"]["readme"]}
+    copied = [
+        Path(source)
+        for line in re.findall(r"^COPY (?!--)(.+)$", (OPS / "Dockerfile").read_text(), re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    assert copied
+    assert all((root / source).exists() for source in copied)
+    missing = [path for path in wanted if not any(Path(path).is_relative_to(source) for source in copied)]
+    assert not missing
