@@ -368,3 +368,15 @@ async def test_embeddings_are_not_streamed_and_asking_for_it_harms_no_endpoint(g
             talk.send(request({"model": fleet.model, "input": "a", "stream": True}, key=KEY, path="/v1/embeddings"))
             assert (await talk.answer()).error["param"] == "stream"
         assert (await fleet.ask()).headers["x-spillway-pool"] == fleet.pool("east")
+
+
+@live
+async def test_large_bodies_wait_for_leave_to_come(gateway: Gateway) -> None:
+    """`Expect: 100-continue`, as curl sends it."""
+    async with gateway.fleet(Site("east", SHORT)) as fleet, fleet.talk() as talk:
+        data = fleet.request(headers={"expect": "100-continue"}, padding="x" * 100_000)
+        head, end, body = data.partition(b"\r\n\r\n")
+        talk.send(head + end)
+        assert await talk.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        talk.send(body)
+        assert (await talk.answer()).status == 200
