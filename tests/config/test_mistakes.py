@@ -188,3 +188,11 @@ words = st.sampled_from(
 def test_any_text_is_read_or_refused(pieces: list[str]) -> None:
     for text in ("".join(pieces), GOOD + "".join(pieces), "pools:\n  near:\n    " + "".join(pieces)):
         assert all(problem.message for problem in problems(text))
+
+
+def test_a_file_that_is_too_large_is_refused_and_not_read_in_part(tmp_path: Path) -> None:
+    file = tmp_path / "spillway.yaml"
+    file.write_text(GOOD + "# " + "é" * (MAX_BYTES // 2))
+    assert len(file.read_text()) < MAX_BYTES
+    with pytest.raises(InvalidConfigurationError, match="larger than"):
+        load(file, ENVIRON)

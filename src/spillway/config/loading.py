@@ -24,6 +24,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Configuration:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise _unusable(path, f"the file is larger than {MAX_BYTES} bytes")
         text = content.decode()
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from None
