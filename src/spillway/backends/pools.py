@@ -65,11 +65,13 @@ OriginKey = tuple[EndpointUrl, str | None, str | None]
 
 
 class PoolBackends:
-    """`gateway.ports.Backends`. A pool that left the configuration is known until the next change, for what still runs there."""
+    """`gateway.ports.Backends`. What left the configuration is known until the next change: what falls due in the very moment of
+    a change is still decided on what was before it. Such an attempt fails, where its origin is closed, and is tried elsewhere."""
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
         self._pools: dict[PoolName, _Pool] = {}
+        self._before: dict[PoolName, _Pool] = {}
         self._origins: dict[OriginKey, HttpOrigin] = {}
 
     def configure(self, specs: Iterable[UpstreamSpec]) -> None:
@@ -82,15 +84,18 @@ class PoolBackends:
         for key, origin in self._origins.items():
             if key not in origins:
                 origin.close()
-        self._origins, self._pools = origins, pools
+        self._origins, self._pools, self._before = origins, pools, self._pools
 
     def binding(self, pool: PoolName) -> PoolBinding:
-        return self._pools[pool].binding
+        return (self._pools.get(pool) or self._before[pool]).binding
 
     def send(
         self, pool: PoolName, endpoint: EndpointUrl, path: bytes, extra_headers: bytes, body: bytes, receiver: Receiver
     ) -> Ticket:
-        target = self._pools[pool].endpoints[endpoint]
+        try:
+            target = self._pools[pool].endpoints[endpoint]
+        except KeyError:
+            target = self._before[pool].endpoints[endpoint]
         request = b"%b%bcontent-length: %d\r\n\r\n%b" % (target.head(path), extra_headers, len(body), body)
         return target.origin.send(request, receiver)
 
