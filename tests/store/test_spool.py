@@ -13,7 +13,7 @@ from tests.store.conftest import MakeRecord
 
 from spillway.core.usage import UsageRecord
 from spillway.gateway.ports import UsageSink
-from spillway.store.frames import read_segment
+from spillway.store.frames import MAX_FRAME_BYTES, read_segment
 from spillway.store.settings import SpoolSettings
 from spillway.store.spool import Spool
 from spillway.testing.clock import ManualTimers
@@ -166,6 +166,15 @@ def test_a_record_that_cannot_be_written_does_not_hold_up_the_others(tmp_path: P
     ]
     assert bench.spool.lost == 1
     assert not bench.spool.full
+
+
+def test_no_frame_is_larger_than_its_reader_takes(tmp_path: Path, make_record: MakeRecord) -> None:
+    bench = Bench(tmp_path / "spool")
+    large = [make_record(f"req_{number}", tenant="t" * (1 << 20)) for number in range(20)]
+    for record in (*large, make_record("req_too_large", tenant="t" * MAX_FRAME_BYTES), make_record("req_last")):
+        bench.spool.put(record)
+    assert bench.spool.close() == 1
+    assert [record.request for record in bench.take()] == [*(record.request for record in large), "req_last"]
 
 
 def test_close_leaves_everything_to_the_parent(tmp_path: Path, records: list[UsageRecord]) -> None:

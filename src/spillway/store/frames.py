@@ -25,8 +25,11 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 def write_frame(records: Sequence[UsageRecord]) -> bytes:
-    """OverflowError or ValueError for a number or a text that msgpack cannot carry."""
+    """OverflowError or ValueError for what cannot be read again: a number or a text that msgpack cannot carry, a payload
+    above MAX_FRAME_BYTES."""
     payload = msgspec.msgpack.encode(records)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {len(payload)} bytes")
     return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 

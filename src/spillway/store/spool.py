@@ -18,12 +18,11 @@ import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from spillway.core.clock import Seconds
+from spillway.core.clock import Seconds, Timer, Timers
 from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
-from spillway.store.frames import write_frame
+from spillway.store.frames import MAX_FRAME_BYTES, write_frame
 from spillway.store.settings import SpoolSettings
 
 _BACKLOG_SEGMENTS = 8
@@ -31,18 +30,6 @@ _BACKLOG_SEGMENTS = 8
 
 _SLICES_AT_ONCE = 8
 """So much is written without giving the loop a breath: about 1 ms."""
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-class Timers(Protocol):
-    """An event loop, as far as it is needed here."""
-
-    def time(self) -> Seconds: ...
-
-    def call_at(self, when: Seconds, callback: Callable[[], object], /) -> Timer: ...
 
 
 class _Segment:
@@ -169,14 +156,15 @@ class Spool:
 
     def _write_slice(self) -> None:
         part = self._buffer[: self._settings.slice_records]
+        taken = count = len(part)
         try:
-            frame, count = write_frame(part), len(part)
+            frame = write_frame(part)
         except (OverflowError, ValueError):
-            frame, count = _frame_of_what_fits(part)
+            frame, taken, count = _frame_of_what_fits(part)
         if count:
             self._write(frame, count)
-        del self._buffer[: len(part)]
-        self.lost += len(part) - count
+        del self._buffer[:taken]
+        self.lost += taken - count
 
     def _write(self, frame: bytes, records: int) -> None:
         """The frame, whole or not at all."""
@@ -221,8 +209,8 @@ class Spool:
 
     def _rotate_on_time(self) -> None:
         self._rotate_timer = None
-        self._settle_backlog()
         try:
+            self._settle_backlog()
             if len(self._backlog) < _BACKLOG_SEGMENTS:
                 self._rotate()
         except OSError as error:
@@ -279,11 +267,16 @@ class Spool:
             self._backlog_records -= settled.records
 
 
-def _frame_of_what_fits(records: list[UsageRecord]) -> tuple[bytes, int]:
-    """Numbers are cut to their bounds; a record that still cannot be written is left out."""
+def _frame_of_what_fits(records: list[UsageRecord]) -> tuple[bytes, int, int]:
+    """The frame of the first records, as many as it can hold; how many were looked at, and how many of these it has.
+    Numbers are cut to their bounds; a record that still cannot be written is left out."""
     fitting: list[UsageRecord] = []
+    taken = size_bytes = 0
     for record in map(bounded, records):
         with contextlib.suppress(OverflowError, ValueError):
-            write_frame([record])
+            size_bytes += len(write_frame([record]))
+            if size_bytes > MAX_FRAME_BYTES:
+                break
             fitting.append(record)
-    return write_frame(fitting), len(fitting)
+        taken += 1
+    return write_frame(fitting), taken, len(fitting)
