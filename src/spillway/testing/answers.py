@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from spillway.core.clock import Seconds
-from spillway.testing.clock import TimerHandle
+from spillway.core.clock import Seconds, Timer
 from spillway.testing.fake_engine import FakeEngine
 from spillway.testing.faults import Fault, FaultKind
 from spillway.testing.openai_bodies import BROKEN_EVENT, DONE, Dialect, error_body, usage_of
@@ -40,7 +39,7 @@ class GeneratedAnswer:
         self._kind = fault.kind if fault else None
         self._reason = reason
         self._sequence = Sequence(seen.prompt_tokens, seen.asked_tokens, self)
-        self._timer: TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def begin(self) -> None:
         self._exchange.listener = self

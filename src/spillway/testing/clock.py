@@ -2,7 +2,6 @@
 
 import heapq
 from collections.abc import Callable
-from typing import Protocol
 
 from spillway.core.clock import Seconds
 
@@ -34,18 +33,6 @@ class ManualClock:
         self._wall_s = wall_s
 
 
-class TimerHandle(Protocol):
-    def cancel(self) -> None: ...
-
-
-class Timers(Protocol):
-    """The part of an event loop that keeps time. A running asyncio loop is one; so is `ManualTimers`."""
-
-    def time(self) -> Seconds: ...
-
-    def call_at(self, when: Seconds, callback: Callable[[], object]) -> TimerHandle: ...
-
-
 class ManualTimer:
     __slots__ = ("callback", "cancelled")
 
@@ -58,7 +45,7 @@ class ManualTimer:
 
 
 class ManualTimers:
-    """Timers in virtual time: they fire, in order, only inside `advance` and `run`."""
+    """`core.clock.Timers` in virtual time: they fire, in order, only inside `advance` and `run`."""
 
     def __init__(self, now_s: Seconds = 0.0) -> None:
         self._now_s = now_s

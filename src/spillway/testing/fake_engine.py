@@ -1,7 +1,6 @@
 """The fake engine without its wire: what it is like, what runs in it, what it saw, and how it is told to misbehave."""
 
-from spillway.core.clock import Seconds
-from spillway.testing.clock import Timers
+from spillway.core.clock import Seconds, Timers
 from spillway.testing.gauges import EngineTotals, metrics_text
 from spillway.testing.latency import latency_of
 from spillway.testing.rng import SeededRng

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from spillway.testing.clock import TimerHandle
+from spillway.core.clock import Timer
 from spillway.testing.fake_engine import FakeEngine
 from spillway.testing.faults import Fault, FaultKind
 from spillway.testing.openai_bodies import error_body
@@ -56,7 +56,7 @@ class FaultyAnswer:
         self._exchange = exchange
         self._fault = fault
         self._seen = seen
-        self._timer: TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def begin(self) -> None:
         self._exchange.listener = self

@@ -13,9 +13,8 @@ import heapq
 from collections import deque
 from typing import Protocol
 
-from spillway.core.clock import Seconds
+from spillway.core.clock import Seconds, Timer, Timers
 from spillway.core.errors import SpillwayError
-from spillway.testing.clock import TimerHandle, Timers
 from spillway.testing.latency import Latency
 from spillway.testing.spec import UpstreamSpec
 
@@ -60,7 +59,7 @@ class Sequences:
         self._spec = spec
         self._latency = latency
         self._timers = timers
-        self._timer: TimerHandle | None = None
+        self._timer: Timer | None = None
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}  # by order of start: the last one is the youngest
         self._due: list[tuple[float, int, int, Sequence]] = []  # (pace clock, order, epoch, sequence)
