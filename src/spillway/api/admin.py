@@ -37,8 +37,8 @@ from spillway.core.outcome import Outcome
 from spillway.core.usage import UsageRecord
 from spillway.wire import openai
 
-MAX_BODY_BYTES = 1 << 20
 MAX_PAGE = 1000
+MAX_LIMIT = 1_000_000_000  # a larger one could not be told to the workers
 PUBLIC_PATHS = frozenset(("/", "/metrics", "/health/live", "/health/ready"))
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -61,8 +61,8 @@ async def _pools(operations: Operations, request: Request) -> Pools:
 
 async def _set_limit(operations: Operations, request: Request) -> None:
     change = await _body(request, PoolChange)
-    if change.limit is not None and change.limit < 0:
-        raise BadRequestError("limit must not be negative", param="limit")
+    if change.limit is not None and not 0 <= change.limit <= MAX_LIMIT:
+        raise BadRequestError(f"limit must be between 0 and {MAX_LIMIT}", param="limit")
     _found(operations.set_limit(PoolName(request.path_params["pool"]), change.limit), "pool")
 
 
