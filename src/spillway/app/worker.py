@@ -18,6 +18,7 @@ from spillway.api.data_plane import DataPlane
 from spillway.api.errors import refusal
 from spillway.api.public import public_app
 from spillway.app.channel import Channel
+from spillway.app.listeners import BACKLOG
 from spillway.app.messages import Begin, Drain, Keys, Operate, Reconfigure, SegmentClosed, Serving, Told, ToWorker
 from spillway.app.system import SystemClock, SystemRng
 from spillway.app.tracing import Tracing, tracing_of
@@ -33,6 +34,7 @@ from spillway.gateway.pipeline import Pipeline
 from spillway.gateway.settle import Settlement
 from spillway.net.asgi import AsgiRoute
 from spillway.net.server import HttpServer
+from spillway.net.serving import TLS_HANDSHAKE_S
 from spillway.net.tls import server_context
 from spillway.store.keyring import Keys as Keyring
 from spillway.store.minting import load_seal
@@ -124,7 +126,13 @@ class Worker:
         context = None if gateway.tls is None else server_context(Path(gateway.tls.cert), Path(gateway.tls.key))
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
-            accepting = await loop.create_server(self._server.protocol, sock=listener, ssl=context)
+            accepting = await loop.create_server(
+                self._server.protocol,
+                sock=listener,
+                backlog=BACKLOG,  # else the loop cuts the listener's to 100
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else TLS_HANDSHAKE_S,
+            )
             always = [
                 tasks.create_task(self._report()),
                 tasks.create_task(self._sweep(gateway.timeouts.sweep_s)),
