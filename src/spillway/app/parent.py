@@ -100,7 +100,7 @@ class Parent:
                 if ready is not None:
                     ready(_address_of(listeners[0]))
                 await self._stopping.wait()
-                await crew.stop(gateway.drain_s)
+                await crew.stop(self.configuration.gateway.drain_s)
                 for task in always:
                     task.cancel()
             await self._take_in()
@@ -184,7 +184,7 @@ class Parent:
     async def _take_in(self) -> None:
         try:
             await self.intake.drain()
-        except StoreError as error:
+        except (StoreError, OSError) as error:  # OSError: of one file; the others were taken
             self._log.warning("usage stays in the spool: %s", error)
 
     async def _watch_file(self) -> None:
