@@ -6,11 +6,10 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from spillway.api.errors import error_answer
+from spillway.api.errors import refusal
 from spillway.app.listeners import listen, split_address
 from spillway.core.errors import StoreError
 from spillway.core.ids import random_word
-from spillway.core.outcome import Outcome
 from spillway.core.rng import Rng
 from spillway.net.asgi import AsgiRoute
 from spillway.net.ports import Rejection, Route
@@ -56,8 +55,7 @@ class AdminServer:
         return self._route
 
     def rejection(self, reason: Rejection) -> tuple[int, bytes, bytes]:
-        status, body = error_answer(Outcome.INVALID_REQUEST, f"The request was not accepted: {reason.value}.")
-        return status, b"content-type: application/json\r\n", body
+        return refusal(reason)
 
     async def __aenter__(self) -> "AdminServer":
         self._server = HttpServer(self, ServerLimits(max_connections=256))
