@@ -89,7 +89,7 @@ class DataPlane:
             if name not in _READ:
                 continue
             if name == b"authorization":
-                secret = value[7:].strip() if value[:7].lower() == b"bearer " else b""
+                secret = value[7:].strip() if value[:7].lower() == b"bearer " else secret
             elif name == b"x-request-id":
                 client_id = value
             elif name == b"traceparent":
