@@ -1,6 +1,6 @@
 """`./dev test`: format, lint, types, floors, then pytest, whose closing line comes last. Exits with the first failure.
 
---fast  leaves out what starts servers, databases or a browser
+--fast  leaves out what starts servers, databases or a browser, and what takes more than ten seconds
 --soak  also runs the long forms; their results are written under docs/results/
 Everything else is passed to pytest.
 """
@@ -22,20 +22,36 @@ CHECKS = (
 def main(arguments: list[str]) -> int:
     fast, soak = "--fast" in arguments, "--soak" in arguments
     rest = [word for word in arguments if word not in ("--fast", "--soak")]
-    for name, command in CHECKS:
-        done = subprocess.run(
-            [str(ROOT / ".venv/bin" / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            print(done.stdout + done.stderr)
-            print(f"check failed: {name}")
-            return 1
-        print(f"{name}: ok", flush=True)
-    selection = ["-m", "not server and not browser"] if fast else []
+    if not checked():
+        return 1
+    selection = ["-m", "not server and not browser and not slow"] if fast else []
     environment = {**os.environ, "SPILLWAY_SOAK": "1"} if soak else dict(os.environ)
     return subprocess.run(
         [sys.executable, "-m", "pytest", *selection, *rest], cwd=ROOT, env=environment, check=False
     ).returncode
+
+
+def checked() -> bool:
+    """Runs the checks side by side; False where one fails, with what it said."""
+    started = [(name, _start(command)) for name, command in CHECKS]
+    passed = True
+    for name, process in started:
+        said, _ = process.communicate()
+        if process.returncode:
+            print(said)
+            passed = False
+        print(f"{name}: {'failed' if process.returncode else 'ok'}", flush=True)
+    return passed
+
+
+def _start(command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [str(ROOT / ".venv/bin" / command[0]), *command[1:]],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 if __name__ == "__main__":

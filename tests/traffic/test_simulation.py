@@ -167,6 +167,7 @@ class World:
                 self.react(stage.tell(followed.arrived))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_million_events_break_no_promise() -> None:
     world = World(seed=20260101)
