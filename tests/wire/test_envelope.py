@@ -34,7 +34,6 @@ def test_reads_what_routing_needs() -> None:
     assert (read.model, read.stream, read.include_usage, read.max_tokens, read.choices) == ("npc", True, True, 7, 3)
     assert (read.service_tier, read.user, read.prompt_cache_key, read.safety_identifier) == ("flex", "u", "k", "s")
     assert read.input_bytes == len(json.dumps(request["messages"])) + len(json.dumps(request["tools"]))
-    assert read.session == "k"
     assert read.output_tokens_estimate == 3 * 7
 
 
@@ -51,7 +50,6 @@ def test_absent_and_null_fields_are_the_same() -> None:
             1,
             None,
         )
-        assert read.session == ""
         assert read.output_tokens_estimate == envelope.USUAL_OUTPUT_TOKENS
 
 

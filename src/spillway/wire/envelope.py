@@ -11,13 +11,11 @@ removes the bytes of one whole JSON value, so what it leaves has the same keys a
 
 import enum
 import re
-from math import ceil
 from typing import Annotated
 
 import msgspec
 
 from spillway.core.errors import BadRequestError
-from spillway.wire.tokens import FIRST_TOKENS_PER_BYTE
 
 MAX_MODEL_CHARS = 256
 MAX_NAME_CHARS = 1024
@@ -63,16 +61,6 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     input_bytes: int
     model_span: Span
     stream_options_span: Span | None
-
-    @property
-    def session(self) -> str:
-        """What keeps a conversation together, as far as the body says; empty where it does not."""
-        return self.prompt_cache_key or self.user or ""
-
-    @property
-    def input_tokens_estimate(self) -> int:
-        """Before anything is learned of the model; `tokens.TokenRatio` learns."""
-        return ceil(self.input_bytes * FIRST_TOKENS_PER_BYTE)
 
     @property
     def output_tokens_estimate(self) -> int:
@@ -226,7 +214,10 @@ def _cut(rest: bytes, quoted: bytes, value: bytes, cuts: list[Span]) -> bytes:
         return rest
     at = 0
     for _ in range(_CUT_TRIES):
-        at = rest.find(quoted, at) + len(quoted)
+        at = rest.find(quoted, at)
+        if at < 0:  # its key is written with an escape, and will be refused for it
+            break
+        at += len(quoted)
         colon = _COLON.match(rest, at)
         if colon is not None and rest.startswith(value, colon.end()):
             cuts.append((colon.end(), len(value) - 1))

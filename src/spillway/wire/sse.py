@@ -8,8 +8,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from spillway.core.errors import SpillwayError
-
 DONE_DATA = b"[DONE]"
 DONE = b"data: [DONE]\n\n"
 CONTENT_TYPE = b"text/event-stream"
@@ -17,10 +15,6 @@ CONTENT_TYPE = b"text/event-stream"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _EMPTY = frozenset((b"", b"null", b'""', b"[]", b"{}"))
-
-
-class EventTooLargeError(SpillwayError):
-    """An event is longer than its reader takes."""
 
 
 def error_event(body: bytes) -> bytes:
@@ -68,42 +62,6 @@ def data_of(event: bytes) -> bytes:
 def _value(line: bytes) -> bytes:
     value = line[5:]
     return value[1:] if value.startswith(b" ") else value
-
-
-class EventSplitter:
-    """Gives the data of each event of a stream that comes in arbitrary pieces. Holds at most `max_event_bytes`."""
-
-    __slots__ = ("_held", "_max_event_bytes", "_searched")
-
-    def __init__(self, *, max_event_bytes: int = 1 << 20) -> None:
-        self._max_event_bytes = max_event_bytes
-        self._held = bytearray()
-        self._searched = 0
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The data of the events that are complete now. Raises EventTooLargeError; nothing may be fed after that."""
-        held = self._held
-        held += piece
-        found: list[bytes] = []
-        start = 0
-        # a line end at the end of what was searched may be the first half of an empty line
-        for end in _EVENT_END.finditer(held, self._searched):
-            data = data_of(bytes(held[start : end.end()]))
-            if data:
-                found.append(data)
-            start = end.end()
-        del held[:start]
-        if len(held) > self._max_event_bytes:
-            raise EventTooLargeError(f"An event exceeds {self._max_event_bytes} bytes")
-        self._searched = max(0, len(held) - 3)
-        return found
-
-    def end(self) -> list[bytes]:
-        """The stream is over: the data of a last event without an end, if there is one."""
-        data = data_of(bytes(self._held))
-        self._held.clear()
-        self._searched = 0
-        return [data] if data else []
 
 
 class _Delta(msgspec.Struct, gc=False):
