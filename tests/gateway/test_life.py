@@ -254,6 +254,47 @@ def test_backpressure_reaches_the_upstream() -> None:
     assert not bench.last.paused
 
 
+def test_silence_while_the_client_is_slow_is_not_the_upstreams() -> None:
+    bench = Bench(settings=GatewaySettings(between_chunks_s=2.0))
+    client, call = bench.ask(STREAM)
+    assert call is not None
+    bench.last.stream(ROLE, HELLO)
+    call.client_slow()
+    for _ in range(5):
+        bench.clock.advance(1.0)
+        bench.driver.sweep()
+    call.client_ready()
+    bench.driver.sweep()
+    assert not client.cuts
+    bench.clock.advance(2.1)
+    bench.driver.sweep()
+    assert client.cuts == [Outcome.CUT]
+
+
+def test_a_client_that_takes_its_answer_too_slowly_loses_its_slot() -> None:
+    bench = Bench(settings=GatewaySettings(total_s=10.0))
+    client, call = bench.ask(STREAM)
+    assert call is not None
+    bench.last.stream(ROLE, HELLO)
+    call.client_slow()
+    bench.clock.advance(10.1)
+    bench.driver.sweep()
+    assert client.cuts == [Outcome.CLIENT_TIMEOUT]
+    assert bench.last.cancelled
+    assert bench.driver.in_flight == 0
+    assert bench.sink.records[0].outcome is Outcome.CLIENT_TIMEOUT
+
+
+def test_what_a_client_that_left_had_waited_is_no_overhead() -> None:
+    bench = Bench(limit=1)
+    calls = [bench.ask(STREAM)[1] for _ in range(3)]  # two run, the third waits
+    bench.clock.advance(7.0)
+    for call in calls:
+        assert call is not None
+        call.client_left()
+    assert [overhead_s for _, overhead_s in bench.observer.ends] == pytest.approx([0.0, 0.0, 0.0])
+
+
 @pytest.mark.parametrize(
     ("body", "secret", "outcome"),
     [

@@ -11,7 +11,7 @@ class Outcome(enum.StrEnum):
 
     # The client's side
     CLIENT_LEFT = "client_left"  # closed its connection before the answer was complete
-    CLIENT_TIMEOUT = "client_timeout"  # sent its request too slowly
+    CLIENT_TIMEOUT = "client_timeout"  # sent its request, or took its answer, too slowly
     INVALID_REQUEST = "invalid_request"  # cannot be understood
     TOO_LARGE = "too_large"  # head or body over the limit
     UNSUPPORTED_ENCODING = "unsupported_encoding"  # a compressed request body

@@ -98,7 +98,11 @@ class Driver:
         if relay.reads != relay.seen_reads:
             relay.seen_reads, relay.seen_at = relay.reads, now
         running_s, silent_s = now - call.dispatched_at, now - relay.seen_at
-        if call.paused:  # silent because we do not read; the server's write time-out looks after the client
+        if call.paused:  # silent because we do not read
+            relay.seen_at = now
+            if running_s > settings.total_s:  # a client that takes a byte now and then must not keep its slot for ever
+                call.client.cut(Outcome.CLIENT_TIMEOUT, "The answer was taken too slowly.")
+                self._drop(call, relay, Outcome.CLIENT_TIMEOUT)
             return
         if running_s > settings.total_s:
             late = "the attempt took too long"
@@ -116,8 +120,13 @@ class Driver:
 
     def _drop(self, call: Call, relay: Progress | None, outcome: Outcome) -> None:
         """Ends a call from our side or the client's: the upstream is cancelled at once; what it generated is billed."""
+        now = self._clock.monotonic()
         if call.ticket is not None:
             call.ticket.cancel()
+        if call.queued_at is not None:
+            call.waited_s += now - call.queued_at
+        elif relay is not None and call.content_at is None:
+            call.upstream_s += now - call.dispatched_at
         self.ended(call, outcome, NOTHING_USED if relay is None else relay.spent())
 
     def _over(self, call: Call, outcome: Outcome, usage: Usage) -> None:
