@@ -1,11 +1,10 @@
 """`./dev test`: format, lint, types, floors, then pytest, whose closing line comes last. Exits with the first failure.
 
 --fast  leaves out what starts servers, databases or a browser, and what takes more than ten seconds
---soak  also runs the long forms; their results are written under docs/results/
+--soak  also runs the long forms of tests/soak (about 45 minutes); their results are written under docs/results/
 Everything else is passed to pytest.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ CHECKS = (
     ("floors", ["lint-imports"]),
     ("types", ["basedpyright", "--warnings"]),
 )
+SOAKS = ("streams", "kills", "memory", "fuzz")
 
 
 def main(arguments: list[str]) -> int:
@@ -25,10 +25,17 @@ def main(arguments: list[str]) -> int:
     if not checked():
         return 1
     selection = ["-m", "not server and not browser and not slow"] if fast else []
-    environment = {**os.environ, "SPILLWAY_SOAK": "1"} if soak else dict(os.environ)
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *selection, *rest], cwd=ROOT, env=environment, check=False
-    ).returncode
+    status = run("pytest", *selection, *rest)
+    return status if status or not soak else soaked()
+
+
+def soaked() -> int:
+    """One after the other, all of them whatever one finds: each measures the machine as it finds it."""
+    return max([run(f"tests.soak.{name}") for name in SOAKS])
+
+
+def run(module: str, *words: str) -> int:
+    return subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=False).returncode
 
 
 def checked() -> bool:

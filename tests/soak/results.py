@@ -27,6 +27,7 @@ def machine() -> dict[str, object]:
     return {
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),
+        "load_average_1m": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
