@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -54,6 +55,14 @@ def test_a_line_is_one_object_with_the_extra_fields() -> None:
         "level": "warning", "logger": "spillway", "message": "pool east is away",
         "request": "req_1", "count": 3, "share": 0.5, "gone": None,
     }  # fmt: skip
+
+
+def test_a_file_name_that_is_not_unicode_loses_no_line() -> None:
+    lines = Lines()
+    name = os.fsdecode(b"caf\xe9.db")
+    lines.log.warning("%s is away", name, extra={"file": name})
+    (line,) = lines.read()
+    assert (line["message"], line["file"]) == (f"{name} is away", name)
 
 
 def test_line_breaks_and_long_texts_stay_in_their_line() -> None:

@@ -31,7 +31,7 @@ def test_a_header_is_read() -> None:
     [
         "", "00", f"00-{TRACE}-{SPAN}", f"00-{TRACE}-{SPAN}-1", f"00-{TRACE}-{SPAN}-01-more", f"ff-{TRACE}-{SPAN}-01",
         f"00-{TRACE.upper()}-{SPAN}-01", f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE[:-1]}-{SPAN}-01",
-        f" 00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01\r\nx: y", f"0g-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01 ",
+        f" 00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01\r\nx: y", f"cc-{TRACE}-{SPAN}-01-\r\nx: y", f"0g-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01 ",
     ],
 )  # fmt: skip
 def test_what_the_standard_says_to_ignore_is_ignored(header: str) -> None:

@@ -9,6 +9,7 @@ written, its text only where it is one of ours (SpillwayError promises a clean t
 log only the first line is kept: the lines after it show values.
 """
 
+import json
 import logging
 import sys
 import traceback
@@ -71,7 +72,10 @@ class JsonLines(logging.Formatter):
             line["suppressed"] = suppressed
         if record.exc_info is not None and record.exc_info[1] is not None:
             line["error"] = _described(record.exc_info[1])
-        return msgspec.json.encode(line).decode()
+        try:
+            return msgspec.json.encode(line).decode()
+        except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not UTF-8
+            return json.dumps(line)
 
 
 class Throttle(logging.Filter):

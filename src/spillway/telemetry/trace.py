@@ -9,7 +9,7 @@ import msgspec
 
 from spillway.core.rng import Rng
 
-_FORM = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_FORM = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?")
 
 
 class TraceContext(msgspec.Struct, frozen=True, gc=False):
