@@ -66,7 +66,7 @@ def test_a_seal_that_others_may_read_or_that_is_too_short_is_refused(tmp_path: P
 
 def test_store_urls(tmp_path: Path) -> None:
     assert sqlite_path("sqlite:spillway.db", tmp_path) == tmp_path / "spillway.db"
-    assert sqlite_path("sqlite:///srv/s.db", tmp_path) == Path("/srv/s.db")
-    for url in ("postgresql://h/d", "spillway.db", "sqlite:"):
-        with pytest.raises(ConfigError, match=r"store\.url"):
+    assert sqlite_path("sqlite:/srv/s.db", tmp_path) == Path("/srv/s.db")
+    for url in ("postgresql://h/d", "spillway.db", "sqlite:", "sqlite:///srv/s.db"):
+        with pytest.raises(ConfigError, match="sqlite:PATH"):
             sqlite_path(url, tmp_path)

@@ -15,6 +15,7 @@ from spillway.config.settings import Model, Pool
 from spillway.core.errors import ConfigError
 from spillway.core.ids import ModelName, PoolName
 from spillway.net.proxy import parse_proxy
+from spillway.store.opening import sqlite_path
 from spillway.traffic.validation import problems as fleet_problems
 
 
@@ -51,11 +52,10 @@ class _Checks:
         if gateway.tls is not None:
             self._file(("gateway", "tls", "cert"), gateway.tls.cert)
             self._file(("gateway", "tls", "key"), gateway.tls.key)
-        kind, _, place = store.url.partition(":")
-        if kind != "sqlite":
-            self._report(("store", "url"), "this kind of store is not supported yet; sqlite:PATH is")
-        elif not place or place.startswith("//"):
-            self._report(("store", "url"), "expected sqlite:PATH, such as sqlite:spillway.db")
+        try:
+            sqlite_path(store.url, FilePath(gateway.home))
+        except ConfigError as error:
+            self._report(("store", "url"), str(error))
         trace_url = self._configuration.telemetry.trace.otlp_url
         if trace_url is not None:
             self._url(("telemetry", "trace", "otlp_url"), trace_url)

@@ -28,7 +28,6 @@ class IntakeState(msgspec.Struct):
     ingested: int = 0  # records that were new to the store
     known: int = 0  # records that the store had already
     corrupt: int = 0  # segments moved away
-    waiting_segments: int = 0
     waiting_bytes: int = 0
     ok: bool = True
 
@@ -122,7 +121,7 @@ class Intake:
                     found.append(Path(entry.path))
                     with contextlib.suppress(FileNotFoundError):
                         size_bytes += entry.stat().st_size
-        self.state.waiting_segments, self.state.waiting_bytes = len(found), size_bytes
+        self.state.waiting_bytes = size_bytes
         return sorted(found)
 
     def _set_aside(self, path: Path) -> None:

@@ -1,7 +1,4 @@
-"""The stores in memory: for tests, and for a gateway whose keys and ledger may go with its process.
-
-Held to the same contract suite as the database.
-"""
+"""The stores' twins in memory, for tests. Held to the same contract suite as the database."""
 
 from collections.abc import Sequence
 

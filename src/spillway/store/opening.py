@@ -11,11 +11,12 @@ from spillway.store.sqlite_usage import SqliteUsage
 
 
 def sqlite_path(url: str, home: Path) -> Path:
-    """`sqlite:PATH`, `sqlite:///ABSOLUTE`; a relative path lies in `home`. Anything else is ConfigError."""
-    scheme, _, rest = url.partition(":")
-    path = rest.removeprefix("//")
-    if scheme != "sqlite" or not path:
-        raise ConfigError(f"store.url: {scheme}: is not a store that is known here; use sqlite:FILE")
+    """The file of `sqlite:PATH`; a relative path lies in `home`. Anything else is ConfigError."""
+    kind, _, path = url.partition(":")
+    if kind != "sqlite":
+        raise ConfigError("this kind of store is not supported yet; sqlite:PATH is")
+    if not path or path.startswith("//"):
+        raise ConfigError("expected sqlite:PATH, such as sqlite:spillway.db")
     return home / path
 
 
