@@ -1,7 +1,7 @@
 """When requests are due: the profiles of a load run, in GuideLLM's words.
 
 Open loop (constant, poisson, replay): the clock decides, whatever the server does. Closed loop (synchronous, concurrent,
-throughput): a request is due when a stream is free. A sweep is several runs of both kinds (`sweep.py`).
+throughput): a request is due when a stream is free. A sweep is several runs of both kinds (`bench.py`).
 """
 
 import enum
