@@ -110,6 +110,24 @@ def test_one_event_that_is_no_json_is_left_out(pieces: tuple[bytes, ...]) -> Non
     assert bench.sink.records[0].completion_tokens == 2
 
 
+LATE_ERROR = b'data: {"id":"x","error":{"message":"sk-secret"},"choices":[{"delta":{},"finish_reason":"error"}]}\n\n'
+
+
+def test_an_error_behind_other_fields_is_an_error() -> None:
+    bench = Bench()
+    client, _ = bench.ask(STREAM)
+    bench.last.stream(ROLE, LATE_ERROR)
+    assert bench.last.pool == WEST  # nothing had been sent: another one serves
+    bench.last.stream(ROLE, HELLO, HELLO + LATE_ERROR)
+    assert client.got == ROLE + HELLO + HELLO
+    assert client.cuts == [Outcome.CUT]
+    assert bench.sink.records[0].completion_tokens == 2
+    client, _ = bench.ask(WHOLE)
+    bench.last.answer(200, b'{"id":"x","choices":[],"error":{"message":"sk-secret"}}')
+    bench.last.answer(200, ANSWER)
+    assert client.got == ANSWER
+
+
 def test_two_events_that_are_no_json_end_the_stream() -> None:
     bench = Bench()
     client, _ = bench.ask(STREAM)

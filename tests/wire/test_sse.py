@@ -104,6 +104,23 @@ def test_chunks_without_anything(data: bytes) -> None:
     assert not sse.is_usage_only(data)
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"error": {"message": "x"}}, True),
+        ({"id": "x", "choices": [], "error": {"code": 502}}, True),
+        ({"id": "x", "error": "gone"}, True),
+        ({"id": "x", "error": None}, False),
+        ({"choices": [{"delta": {"content": '"error":{}', "error": {"code": 1}}}]}, False),
+        ([{"error": {}}], False),
+    ],
+)
+def test_an_error_is_one_wherever_it_stands(answer: object, expected: bool) -> None:
+    data = json.dumps(answer).encode()
+    assert sse.is_error(data) is expected
+    assert sse.is_error(b"data: " + data + b"\n\n") is expected
+
+
 def test_the_extra_chunk_with_usage() -> None:
     extra = {"id": "x", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
     data = json.dumps(extra).encode()

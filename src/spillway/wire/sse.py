@@ -85,8 +85,13 @@ class _Chunk(msgspec.Struct, gc=False):
     usage: dict[str, msgspec.Raw] | None = None
 
 
+class _Failed(msgspec.Struct, gc=False):
+    error: msgspec.Raw = msgspec.Raw()
+
+
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_failed = msgspec.json.Decoder(_Failed).decode
 _DELTA_FIELDS = _Delta.__struct_fields__
 
 
@@ -109,6 +114,15 @@ def is_readable(event: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
+
+
+def is_error(event: bytes) -> bool:
+    """Whether an event or its data, or a whole answer, has an `error` at its top that says something, wherever it stands."""
+    data = event if event.startswith(b"{") else data_of(event)
+    try:
+        return bytes(_decode_failed(data).error) not in _EMPTY
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def is_usage_only(event: bytes) -> bool:
