@@ -91,6 +91,20 @@ def test_a_storm_of_failures_gets_the_budget_and_no_more() -> None:
     assert sum(map(len, again)) == 10 + 20  # the floor, and a fifth of 100 requests
 
 
+@pytest.mark.parametrize(("fault", "saved"), [(Fault.CONNECT, 100), (Fault.RESET, 99)])
+def test_what_dies_with_an_endpoint_is_not_charged(fault: Fault, saved: int) -> None:
+    """Before the breaker opens two resets are charged, of which the budget carries one."""
+    world = msgspec.structs.replace(
+        fleet(pool("east", 200), pool("west", 200)), retries=RetryRules(budget_floor=1, budget_share=0.0)
+    )
+    stage = Stage(world)
+    names = [f"r{number}" for number in range(100)]
+    for name in names:
+        stage.arrive(name, Priority.REALTIME)
+    again = [sent_to(stage.fail(name, fault)) for name in names]
+    assert sum(map(len, again)) == saved
+
+
 def test_the_budget_slides_with_time() -> None:
     budget = RetryBudget(RetryRules(budget_share=0.5, budget_floor=1, window_s=10.0))
     for _ in range(4):

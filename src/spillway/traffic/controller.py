@@ -44,7 +44,7 @@ from spillway.traffic.models import ModelState
 from spillway.traffic.pools import RANKS, EndpointState, PoolState
 from spillway.traffic.rates import retry_in
 from spillway.traffic.requests import RANK_OF, RequestState, kv_tokens_of
-from spillway.traffic.retries import outcome_of
+from spillway.traffic.retries import is_free, outcome_of
 from spillway.traffic.slots import Slots
 from spillway.traffic.snapshot import Counters, Snapshot
 from spillway.traffic.timers import Timers
@@ -315,7 +315,7 @@ class Controller:
         """Another attempt now, or a place in front of its lane for what is left of its time to wait, or the end."""
         model = self._models.get(request.arrived.model)
         may_retry = not request.answering and request.attempt < self._world.fleet.retries.attempts
-        if model is None or not may_retry or not failed.pool.budget.take(now):
+        if model is None or not may_retry or not (is_free(fault, failed.breaker.state) or failed.pool.budget.take(now)):
             self._give_up(request, failed, fault, now, effects)
             return
         if not model.room.waits_before_retry(request.rank):

@@ -2,6 +2,7 @@
 
 from spillway.core.clock import Seconds
 from spillway.core.outcome import Outcome
+from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import Fault
 from spillway.traffic.fleet import RetryRules
 
@@ -46,6 +47,15 @@ class RetryBudget:
         self._retries_before = self._retries if recent else 0
         self._requests = self._retries = 0
         self._half_over = now + half_s
+
+
+def is_free(fault: Fault, breaker: BreakerState) -> bool:
+    """Whether a retry is charged to nobody, after a fault at an endpoint with such a breaker: what dies with an endpoint is no more than what was in flight there.
+
+    A connection that could not be made cost the endpoint nothing, and one whose breaker is not CLOSED gets nothing more to
+    fail with; without this a cluster that dies under load would lose what its budget does not carry.
+    """
+    return fault is Fault.CONNECT or breaker is not BreakerState.CLOSED
 
 
 def outcome_of(fault: Fault) -> Outcome:
