@@ -1,5 +1,6 @@
 """The house stays easy to see: file lengths, words that are not names, and files without addresses or paths."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MAX_LINES = 400
 LONGER_FOR_A_REASON: dict[str, str] = {}
-BANNED_WORDS = {"manager", "handler", "helper", "helpers", "utils", "common", "misc"}
+BANNED_WORDS = {"manager", "handler", "helper", "helpers", "util", "utils", "common", "misc", "info"}
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -27,9 +28,19 @@ def test_no_file_is_longer_than_one_idea() -> None:
     assert long.keys() <= LONGER_FOR_A_REASON.keys(), long
 
 
-def test_module_names_come_from_the_glossary() -> None:
-    named = {path.stem for path in tracked("src/*.py")}
-    assert not named & BANNED_WORDS
+def test_names_say_what_a_thing_is() -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in tracked("src/*.py")
+        for name in (path.stem, *defined_in(path))
+        if BANNED_WORDS & {word.lower() for word in re.findall(r"[A-Z]?[a-z]+", name)}
+    }
+    assert not wrong
+
+
+def defined_in(path: Path) -> list[str]:
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
 
 
 def test_lock_files_name_no_address() -> None:
