@@ -53,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True):
     sample_s: Seconds = 5.0
     renew_s: Seconds = 1.0
     operate_s: Seconds = 15.0
+    patience_s: Seconds = 10.0  # of clients that read slowly
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -124,7 +125,7 @@ async def soak(gateway: Gateway, ports: list[int], plan: Plan) -> tuple[dict[str
     upstreams[0].misbehave(*FAULTS)
     crowd = Crowd(gateway, SeededRng(plan.seed), plan.tenants)
     await crowd.gather()
-    load = MixedLoad(gateway.port, crowd, SeededRng(plan.seed + 1), per_s=plan.per_s)
+    load = MixedLoad(gateway.port, crowd, SeededRng(plan.seed + 1), per_s=plan.per_s, patience_s=plan.patience_s)
     pids = {"worker": gateway.worker_pid, "parent": gateway.process.pid, "load": os.getpid()}
     before_s = {name: cpu_s(pid) for name, pid in pids.items()}
     samples: list[Sample] = []

@@ -20,7 +20,6 @@ KEPT_CONNECTIONS = 32
 DEADLINE_S = 60.0
 SLOW_READ_BYTES = 512
 SLOW_READ_EVERY_S = 0.25
-SLOW_READS = 40  # then a slow reader has enough and leaves
 PROMPT = "the keeper of the light trims the wick and counts the ships that come home before the night "
 SERVED = frozenset((200, 429, 502, 503))  # the upstreams fail at times, and both pools may be full
 
@@ -30,13 +29,15 @@ Ask = Callable[["MixedLoad"], Awaitable[int]]
 class MixedLoad:
     """`await run(seconds)`. `endings`: how requests ended, by kind and status; `unexpected`: those that should not have."""
 
-    def __init__(self, port: int, crowd: Crowd, rng: SeededRng, *, per_s: float) -> None:
+    def __init__(self, port: int, crowd: Crowd, rng: SeededRng, *, per_s: float, patience_s: Seconds) -> None:
+        """`patience_s`: how long a slow reader stays."""
         self.port = port
         self.crowd = crowd
         self.rng = rng
         self.endings: Counter[str] = Counter()
         self.unexpected: Counter[str] = Counter()
         self.skipped = 0
+        self.slow_reads = round(patience_s / SLOW_READ_EVERY_S)
         self._per_s = per_s
         self._running = 0
         self._idle: list[Connection] = []
@@ -152,7 +153,7 @@ async def reads_slowly(load: MixedLoad) -> int:
     try:
         connection.send(load.chat(stream=True, max_tokens=1500))
         answer = await connection.head()
-        for _ in range(SLOW_READS if answer.status == 200 else 0):
+        for _ in range(load.slow_reads if answer.status == 200 else 0):
             if not await connection.trickle(SLOW_READ_BYTES):
                 break
             await asyncio.sleep(SLOW_READ_EVERY_S)
