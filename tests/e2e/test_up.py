@@ -183,8 +183,8 @@ async def test_an_engine_that_ends_under_load_loses_nothing_that_had_not_begun(
     body: Json = {"model": MODEL, "messages": QUESTION, "max_tokens": 40}
     bodies = [body, {**body, "stream": True}]
     east = await up.pool("npc@east")
-    async with Crowd(up.port, up.key, bodies, callers=24) as crowd:
-        await crowd.asked(48)  # the retry budget grows with what is asked
+    async with Crowd(up.port, up.key, bodies, callers=48) as crowd:
+        await crowd.asked(48)
         engine = up.engine(east["endpoints"][0]["url"])
         os.kill(engine, number)
         at = len(crowd.log)

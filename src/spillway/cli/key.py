@@ -17,7 +17,7 @@ from spillway.core.clock import Seconds
 from spillway.core.errors import UsageError
 from spillway.core.ids import KeyId, ModelName, TenantId
 from spillway.core.priority import Priority
-from spillway.store.minting import load_seal, mint
+from spillway.store.minting import LONGEST_LIFE_S, load_seal, mint
 from spillway.store.opening import Stores
 from spillway.store.rows import MAX_PAGE_ROWS, KeyRow
 from spillway.store.settings import Settings
@@ -140,9 +140,9 @@ async def _revoke(place: Place, arguments: argparse.Namespace) -> int:
 def duration_s(text: str) -> Seconds:
     """Seconds of `90s`, `15m`, `12h`, `30d`, `2w`. UsageError for anything else."""
     match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
-    if match is None or int(match[1]) == 0:
-        raise UsageError(f"--expires-in {text}: a number and s, m, h, d or w, such as 30d")
-    return int(match[1]) * _UNITS_S[match[2]]
+    if match is None or not 0 < (life_s := int(match[1]) * _UNITS_S[match[2]]) <= LONGEST_LIFE_S:
+        raise UsageError(f"--expires-in {text}: a number and s, m, h, d or w, such as 30d, at most 100 years")
+    return life_s
 
 
 def _models(text: str | None, place: Place) -> frozenset[ModelName] | None:

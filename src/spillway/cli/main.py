@@ -19,7 +19,21 @@ class VerbModule(Protocol):
 
 def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
-    verb = next((word for word in words if not word.startswith("-")), None)
+    verb = next((word for word in words if not word.startswith("-")), "")
+    try:
+        return _run(words, verb)
+    except KeyboardInterrupt:
+        return 130
+    except SpillwayError as error:
+        return _told(verb, error)
+    except ExceptionGroup as group:
+        error = _first_of_ours(group)
+        if error is None:
+            raise
+        return _told(verb, error)
+
+
+def _run(words: list[str], verb: str) -> int:
     parser = argparse.ArgumentParser(prog="spillway", description="One gateway, many clusters, no request lost.")
     parser.add_argument("--version", action="version", version=f"spillway {__version__}")
     choices = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -28,17 +42,7 @@ def main(words: list[str] | None = None) -> int:
         if name == verb:
             _load(module_name).add_arguments(subparser)
     arguments = parser.parse_args(words)
-    try:
-        return _load(VERBS[arguments.verb][0]).run(arguments)
-    except KeyboardInterrupt:
-        return 130
-    except SpillwayError as error:
-        return _told(arguments.verb, error)
-    except ExceptionGroup as group:
-        error = _first_of_ours(group)
-        if error is None:
-            raise
-        return _told(arguments.verb, error)
+    return _load(VERBS[arguments.verb][0]).run(arguments)
 
 
 def _told(verb: str, error: SpillwayError) -> int:
