@@ -75,6 +75,7 @@ def test_an_unknown_key_cannot_be_revoked(key: Spillway) -> None:
         ["--tenant", "two words"],
         ["--tenant", "acme", "--models", ","],
         ["--tenant", "acme", "--expires-in", "soon"],
+        ["--tenant", "acme", "--expires-in", "999999w"],
     ],
 )
 def test_what_cannot_be_understood_is_status_2(key: Spillway, words: list[str]) -> None:

@@ -1,5 +1,6 @@
 """What operators ask of the parent: `api.ports.Operations` on its stores, its overview and its crew."""
 
+import re
 from typing import Protocol
 
 from spillway.api.ports import (
@@ -19,13 +20,15 @@ from spillway.config import Configuration
 from spillway.core.errors import BadRequestError
 from spillway.core.ids import EndpointUrl, KeyId, PoolName, RequestId, TenantId
 from spillway.core.usage import UsageRecord
-from spillway.store.minting import mint
+from spillway.store.minting import LONGEST_LIFE_S, mint
 from spillway.store.opening import Stores
 from spillway.store.rows import Grain, HourQuery, KeyRow
 from spillway.store.watch import KeyWatch
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import DrainSet, LimitSet
 from spillway.traffic.snapshot import PoolView
+
+_NAME = re.compile(r"[!-~]{1,128}")
 
 
 class Steered(Protocol):
@@ -95,14 +98,16 @@ class ParentOperations:
         return await self._parent.reload()
 
     async def create_key(self, wanted: NewKey) -> CreatedKey:
-        if not wanted.tenant:
-            raise BadRequestError("a tenant is required", param="tenant")
+        if not _NAME.fullmatch(wanted.tenant):
+            raise BadRequestError("a tenant is a name of 1 to 128 visible ASCII characters", param="tenant")
         names = self._parent.configuration.public_names()
         unknown = sorted(set(wanted.models or ()) - names.keys())
         if unknown:
             raise BadRequestError(f"unknown model: {', '.join(unknown)}", param="models")
-        if wanted.expires_in_s is not None and wanted.expires_in_s <= 0:
-            raise BadRequestError("expires_in_s must be positive", param="expires_in_s")
+        if wanted.expires_in_s is not None and not 0 < wanted.expires_in_s <= LONGEST_LIFE_S:
+            raise BadRequestError(
+                f"expires_in_s must be above 0 and at most {LONGEST_LIFE_S:.0f}", param="expires_in_s"
+            )
         now_s = self._parent.clock.wall()
         row, secret = mint(
             self._parent.rng,

@@ -17,6 +17,7 @@ from spillway.store.rows import KeyRow
 
 SECRET_WORD_CHARACTERS = 40  # of 5 bits: 200 random bits
 SEAL_BYTES = 32
+LONGEST_LIFE_S = 100 * 365 * 86_400.0  # of a key that expires: its end must still be a date
 
 
 def digest_of(secret: bytes, seal: bytes) -> bytes:
