@@ -105,7 +105,9 @@ def test_clients_get_requests_by_weight() -> None:
     assert b"Bearer sk-2" in maker.request(clients[2], Size(9, 1))
 
 
-@pytest.mark.parametrize("lines", [[], ["a b c d"], ["a b 0"], ["a b nan"], ["a b -1"]])
+@pytest.mark.parametrize(
+    "lines", [[], ["a b c d"], ["a b 0"], ["a b nan"], ["a b -1"], ["a b", "a c"], ["client-2 b", "c"]]
+)
 def test_what_is_no_keys_file(lines: list[str]) -> None:
     with pytest.raises(UsageError):
         read_credentials(lines)

@@ -1,6 +1,7 @@
 """Where a load run sends its requests, as whom, and the bytes of each request."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
@@ -74,6 +75,9 @@ def read_credentials(lines: Iterable[str]) -> list[Credential]:
                 raise UsageError(f"--keys-file line {number}: not KEY, LABEL KEY or LABEL KEY WEIGHT")
     if not clients:
         raise UsageError("--keys-file: no key in it")
+    label, count = Counter(client.label for client in clients).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"--keys-file: {count} clients are called {label}")
     return clients
 
 
