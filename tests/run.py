@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
 
 def soaked() -> int:
     """One after the other, all of them whatever one finds: each measures the machine as it finds it."""
-    return max([run(f"tests.soak.{name}") for name in SOAKS])
+    return max([abs(run(f"tests.soak.{name}")) for name in SOAKS])  # a signal that ended one is a negative number
 
 
 def run(module: str, *words: str) -> int:
