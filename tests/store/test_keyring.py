@@ -169,6 +169,12 @@ def test_the_watch_publishes_what_changed_and_keeps_keys_while_the_store_is_away
                 store.broken = False
                 await heard.get()
                 assert keys.find(other) is not None
+            store.broken = True
+            with pytest.raises(StoreError):
+                await watch.fix(())
+            store.broken = False
+            await watch.refresh()
+            assert keys.find(configured) is not None  # a configuration that was not taken changed nothing
             await watch.fix(())
             assert keys.find(configured) is None
         finally:

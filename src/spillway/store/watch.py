@@ -65,7 +65,11 @@ class KeyWatch:
                 await self._publish(change)
 
     async def fix(self, rows: Sequence[KeyRow]) -> None:
-        """The configuration was read again."""
-        self._fixed = rows
+        """The configuration was read again. StoreError: nothing has changed."""
+        before, self._fixed = self._fixed, rows
         self._seen = None
-        await self.refresh()
+        try:
+            await self.refresh()
+        except StoreError:
+            self._fixed = before
+            raise
