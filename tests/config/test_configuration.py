@@ -21,8 +21,8 @@ SEAL = b"s" * 32
 def test_fleet() -> None:
     fleet = read(GOOD).fleet()
     near, far = fleet.pools[NEAR], fleet.pools[FAR]
-    assert (near.cluster, near.endpoints, near.limit, near.rtt_s, near.hosted) == ("east", ("http://127.0.0.1:9101",), 32, 0.001, False)  # fmt: skip
-    assert (far.cluster, far.endpoints, far.limit, far.hosted) == (None, ("https://example.invalid/v1",), DEFAULT_LIMIT, True)  # fmt: skip
+    assert (near.cluster, near.endpoints, near.limit, near.rtt_s) == ("east", ("http://127.0.0.1:9101",), 32, 0.001)  # fmt: skip
+    assert (far.cluster, far.endpoints, far.limit) == (None, ("https://example.invalid/v1",), DEFAULT_LIMIT)  # fmt: skip
     assert fleet.models[NPC].tiers == ((NEAR,), (FAR,))
     assert fleet.priorities == default_priorities()
 

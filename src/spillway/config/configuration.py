@@ -93,7 +93,6 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             endpoints=pool.urls,
             limit=auto_limit(pool.capacity, slos) if pool.limit == "auto" else pool.limit,
             rtt_s=0.0 if cluster is None else cluster.rtt_ms / 1000.0,
-            hosted=pool.cluster is None,
             capacity=pool.capacity,
         )
 

@@ -38,7 +38,6 @@ class PoolSpec(msgspec.Struct, frozen=True):
     endpoints: tuple[EndpointUrl, ...]
     limit: int  # most requests in flight, ≥ 0
     rtt_s: Seconds = 0.0
-    hosted: bool = False
     capacity: Capacity | None = None
 
 
