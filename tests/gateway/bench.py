@@ -104,6 +104,7 @@ class PlayedAttempt:
 class PlayedBackends:
     def __init__(self) -> None:
         self.attempts: list[PlayedAttempt] = []
+        self.broken = False  # sending raises
 
     def binding(self, pool: PoolName) -> PoolBinding:
         return PoolBinding(pool, "upstream-name", VersionName("v1"), Price(1.0, 2.0))
@@ -111,6 +112,8 @@ class PlayedBackends:
     def send(
         self, pool: PoolName, endpoint: EndpointUrl, path: bytes, extra_headers: bytes, body: bytes, receiver: Receiver
     ) -> PlayedAttempt:
+        if self.broken:
+            raise RuntimeError("a mistake of ours")
         self.attempts.append(PlayedAttempt(pool, endpoint, body, receiver))
         return self.attempts[-1]
 

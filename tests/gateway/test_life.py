@@ -349,3 +349,36 @@ def test_a_very_large_answer_is_passed_on_as_it_comes() -> None:
     bench.last.receiver.response_end()
     assert client.got == head + tail
     assert bench.sink.records[0].prompt_tokens == 7
+
+
+def test_what_still_runs_when_the_process_ends_is_told_cancelled_and_settled() -> None:
+    bench = Bench(limit=1)
+    streaming, _ = bench.ask(STREAM)
+    bench.last.stream(ROLE, HELLO)
+    silent, _ = bench.ask(WHOLE)
+    waiting, _ = bench.ask(WHOLE)
+    bench.driver.give_up()
+    assert streaming.cuts == [Outcome.CUT]
+    assert silent.refusal == waiting.refusal == (Outcome.UNAVAILABLE, "")
+    assert len(bench.backends.attempts) == 2
+    assert all(attempt.cancelled for attempt in bench.backends.attempts)
+    assert sorted(record.outcome for record in bench.sink.records) == [
+        Outcome.CUT,
+        Outcome.UNAVAILABLE,
+        Outcome.UNAVAILABLE,
+    ]
+    assert bench.driver.in_flight == 0
+
+
+def test_a_mistake_of_ours_ends_one_request_and_frees_its_slot() -> None:
+    bench = Bench(limit=1)
+    bench.backends.broken = True
+    client, call = bench.ask(WHOLE)
+    assert call is None
+    assert client.refusal == (Outcome.INTERNAL, "")
+    assert bench.sink.records[0].outcome is Outcome.INTERNAL
+    bench.backends.broken = False
+    client, _ = bench.ask(WHOLE)
+    assert bench.last.pool == EAST
+    bench.last.answer(200, ANSWER)
+    assert client.status == 200

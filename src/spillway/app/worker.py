@@ -145,6 +145,7 @@ class Worker:
             await self._server.drain(self._drain_s, patient=True)
             for task in always:
                 task.cancel()
+        self._driver.give_up()
         self._server.close()
         await self._public.shutdown(LAST_WORDS_S)
         self._backends.close()
@@ -169,7 +170,8 @@ class Worker:
                 raise RuntimeError("a worker begins once")
 
     def abandon(self) -> None:
-        """The process ends now: what is known of usage goes to the spool."""
+        """The process ends now: what runs is settled, and what is known of usage goes to the spool."""
+        self._driver.give_up()
         self._close_spool()
 
     def _close_spool(self) -> None:

@@ -3,6 +3,7 @@
 Every call is in `_calls` from its arrival until it is settled; a call leaves it exactly once, in `_over`.
 """
 
+import logging
 from collections.abc import Callable
 
 from spillway.core.clock import Clock, Seconds, Timer, Timers
@@ -18,6 +19,8 @@ from spillway.traffic.controller import Controller
 from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
 from spillway.traffic.events import Arrived, AttemptFailed, Ended, Event, Fault, FirstToken, Woke
 from spillway.wire import envelope
+
+log = logging.getLogger(__name__)
 
 Record = Callable[[Seconds, Event], None]
 """What the journal gives the driver."""
@@ -57,7 +60,11 @@ class Driver:
         if self._record is not None:
             self._record(now, event)
         for effect in self._controller.handle(event, now):
-            self._act(effect, now)
+            try:
+                self._act(effect, now)
+            except Exception:  # one request's mistake must not take the effects for others along
+                log.exception("an effect could not be carried out", extra={"effect": type(effect).__name__})
+                self._settle_mistake(effect)
 
     # A call's life
 
@@ -86,6 +93,14 @@ class Driver:
         if not call.ended:
             self._drop(call, call.relay, Outcome.CLIENT_LEFT)
 
+    def give_up(self) -> None:
+        """The process ends before these calls do: each client is told, each upstream cancelled, each record written."""
+        for call in sorted(
+            self._calls.values(), key=_runs
+        ):  # those that wait first: a slot that frees up is for nobody
+            if not call.ended:
+                self._end(call, Outcome.UNAVAILABLE if call.content_at is None else Outcome.CUT)
+
     def sweep(self) -> None:
         """Ends attempts that are too slow. Called every `settings.sweep_s`."""
         now = self._clock.monotonic()
@@ -101,8 +116,7 @@ class Driver:
         if call.paused:  # silent because we do not read
             relay.seen_at = now
             if running_s > settings.total_s:  # a client that takes a byte now and then must not keep its slot for ever
-                call.client.cut(Outcome.CLIENT_TIMEOUT, "The answer was taken too slowly.")
-                self._drop(call, relay, Outcome.CLIENT_TIMEOUT)
+                self._end(call, Outcome.CLIENT_TIMEOUT)
             return
         if running_s > settings.total_s:
             late = "the attempt took too long"
@@ -117,6 +131,21 @@ class Driver:
         if call.ticket is not None:
             call.ticket.cancel()
         relay.timed_out(late)
+
+    def _end(self, call: Call, outcome: Outcome) -> None:
+        """Ends a call from our side: with an error in the answer's place, or in band where the answer has begun."""
+        served = call.served(self._clock.monotonic())
+        self._drop(call, call.relay, outcome)
+        if call.content_at is None:
+            call.client.refuse(outcome, "", served)
+        else:
+            call.client.cut(outcome, "")
+
+    def _settle_mistake(self, effect: Effect) -> None:
+        if isinstance(effect, (Dispatch, Queued, Refuse)):
+            call = self._calls.get(effect.request)
+            if call is not None:
+                self._end(call, Outcome.INTERNAL)
 
     def _drop(self, call: Call, relay: Progress | None, outcome: Outcome) -> None:
         """Ends a call from our side or the client's: the upstream is cancelled at once; what it generated is billed."""
@@ -190,3 +219,7 @@ class Driver:
     def _woke(self) -> None:
         self._wake = None
         self.tell(Woke())
+
+
+def _runs(call: Call) -> bool:
+    return call.relay is not None

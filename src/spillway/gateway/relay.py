@@ -92,7 +92,7 @@ class Relay:
     def _lost(self, fault: Fault, detail: str) -> None:
         self._over = True
         if self._open:
-            self._call.client.cut(Outcome.CUT, "The upstream stopped before the answer was complete.")
+            self._call.client.cut(Outcome.CUT, "")
             self._attempts.ended(self._call, Outcome.CUT, self.spent())
         else:
             self._attempts.failed(self._call, fault, None, detail)
