@@ -67,7 +67,9 @@ ERRORS: dict[Outcome, ErrorShape] = {
     Outcome.UPSTREAM_TIMEOUT: ErrorShape(
         504, "server_error", "upstream_timeout", "The model's servers did not answer in time.", final=True
     ),
-    Outcome.CUT: ErrorShape(502, "server_error", "stream_cut", "The answer broke off before it was complete.", final=True),
+    Outcome.CUT: ErrorShape(
+        502, "server_error", "stream_cut", "The answer broke off before it was complete.", final=True
+    ),
     Outcome.INTERNAL: ErrorShape(500, "server_error", "internal_error", "The gateway made a mistake."),
 }
 """OK and CLIENT_LEFT have no body: one is an answer, the other has nobody to read it."""
