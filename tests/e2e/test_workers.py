@@ -284,3 +284,12 @@ def test_a_port_is_not_shared_with_another_gateway(gateway: Gateway, tmp_path: P
             assert process.wait() == 2
             assert "Address already in use" in process.stderr
             assert settings[taken] in process.stderr
+
+
+@live
+async def test_a_worker_that_hangs_is_replaced(gateway: Gateway) -> None:
+    old = workers_of(gateway)
+    hung = min(old)
+    os.kill(hung, signal.SIGSTOP)
+    await replaced(gateway, {hung}, deadline_s=25.0)
+    assert hung not in workers_of(gateway)

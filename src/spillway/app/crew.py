@@ -15,6 +15,8 @@ FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 STABLE_S = 10.0  # a worker that lived this long is replaced at once
 START_S = 20.0  # longest time from the start of a worker to its `Serving`
+SILENT_S = 10.0  # a worker tells something four times a second; after this it hangs
+WATCH_S = 1.0
 KILL_AFTER_S = 5.0  # beyond the time that a drain was given
 
 
@@ -81,6 +83,22 @@ class Crew:
         self.send(Drain(drain_s))
         await asyncio.gather(*(member.stop(drain_s + KILL_AFTER_S) for member in self._alive))
 
+    async def watch(self) -> None:
+        """Endless: a worker that hangs would keep its share of the connections; it is killed, and so replaced."""
+        loop = asyncio.get_running_loop()
+        looked_at = loop.time()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = loop.time()
+            stalled = now - looked_at > 2 * WATCH_S  # it was us who did not listen
+            looked_at = now
+            for member in self._alive:
+                if stalled and member.heard_at is not None:
+                    member.heard_at = now
+                elif member.heard_at is not None and now - member.heard_at > SILENT_S:
+                    self._log.error("a worker says nothing any more, it is killed", extra={"worker": member.name})
+                    member.kill()
+
     async def _succeed(self, slot: int, drain_s: Seconds) -> bool:
         """Puts a new worker in the place of one; False where that does not work."""
         async with self._filling[slot]:
@@ -93,6 +111,9 @@ class Crew:
             if not await successor.serves(START_S):
                 self._log.error("a new worker does not serve, the rolling restart is given up")
                 await successor.stop(0.0)
+                return False
+            if successor not in self._alive:  # it served and ended
+                self._log.error("a new worker ended at once, the rolling restart is given up")
                 return False
             self._slots[slot] = successor
         if old is not None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -16,6 +15,8 @@ from spillway.core.clock import Seconds
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """For glibc: long prompts come and go a thousand times a second, and giving their memory back to the kernel each time costs
 four times as much as all our work on them (a 262 kB prompt: 670 µs instead of 160). At most 64 MiB stay with a worker."""
+
+START_GRACE_S = 10.0  # before its first word a worker may be silent so much longer than afterwards
 
 
 class Member:
@@ -30,6 +31,7 @@ class Member:
         log: logging.Logger,
     ) -> None:
         self.name = name  # unique over the parent's life: successors have names of their own
+        self.heard_at: Seconds | None = None  # loop time of its latest word
         self._serves: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._listener = listener
         self._told = told
@@ -60,6 +62,7 @@ class Member:
         self._channel = await Channel[FromWorker].over(ours, FromWorker, self._received, lambda: None)
         for message in first:
             self._channel.send(message)
+        self.heard_at = asyncio.get_running_loop().time() + START_GRACE_S
 
     def send(self, message: ToWorker) -> None:
         if self._channel is not None:
@@ -88,11 +91,16 @@ class Member:
             await asyncio.wait_for(self._process.wait(), within_s)
         except TimeoutError:
             self._log.warning("worker does not end, it is killed", extra={"worker": self.name})
-            with contextlib.suppress(ProcessLookupError):  # it ended just now
-                self._process.send_signal(signal.SIGKILL)
+            self.kill()
             await self._process.wait()
 
+    def kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                self._process.kill()
+
     def _received(self, message: FromWorker) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
         match message:
             case Serving():
                 self._answered(serves=True)

@@ -94,7 +94,7 @@ class Parent:
                 )
                 self._catch_signals()
                 retention = Retention(self.stores.usage, self.configuration.store, self.clock, self._log)
-                endless = (self.keys.run(), self.intake.run(), retention.run(), self._watch_file())
+                endless = (self.keys.run(), self.intake.run(), retention.run(), crew.watch(), self._watch_file())
                 always = [tasks.create_task(work) for work in endless]
                 await crew.start()
                 if ready is not None:
@@ -133,15 +133,10 @@ class Parent:
     async def reload(self) -> str | None:
         """Read the file again. A bad one changes nothing; returns why."""
         try:
-            configuration = config.load(self._path, self._environ)
-            try_out(configuration)
-            await self.keys.fix(tuple(key_rows(configuration, self.seal, self.clock.wall())))
+            await self._read_again()
         except (ConfigError, StoreError) as error:
             self._log.error("the configuration is not used, the old one stays: %s", error)
             return str(error)
-        self.configuration = configuration
-        self._tell_crew(Reconfigure(configuration))
-        self._log.info("the configuration was read again")
         return None
 
     async def restart_workers(self) -> None:
@@ -149,6 +144,14 @@ class Parent:
             await self._crew.restart(self.configuration.gateway.drain_s)
 
     # What keeps it going
+
+    async def _read_again(self) -> None:
+        configuration = config.load(self._path, self._environ)
+        try_out(configuration)
+        await self.keys.fix(tuple(key_rows(configuration, self.seal, self.clock.wall())))
+        self.configuration = configuration
+        self._tell_crew(Reconfigure(configuration))
+        self._log.info("the configuration was read again")
 
     def _first_messages(self, slot: int) -> Iterator[ToWorker]:
         yield Begin(self.configuration, str(self.home), slot, self._members, self._feed.all())
@@ -194,9 +197,16 @@ class Parent:
                 mtime_ns = self._path.stat().st_mtime_ns
             except OSError:
                 continue  # it is being replaced, or gone: what was read stays in force
-            if mtime_ns != self._mtime_ns:
-                self._mtime_ns = mtime_ns
-                await self.reload()
+            if mtime_ns == self._mtime_ns:
+                continue
+            try:
+                await self._read_again()
+            except StoreError as error:
+                self._log.error("the configuration waits for the store: %s", error)
+                continue
+            except ConfigError as error:
+                self._log.error("the configuration is not used, the old one stays: %s", error)
+            self._mtime_ns = mtime_ns
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from spillway.backends.pools import PoolBackends
 from spillway.backends.probes import probe_forever
 from spillway.config import Configuration
 from spillway.core.clock import Seconds
-from spillway.core.errors import ConfigError
+from spillway.core.errors import ConfigError, SpillwayError
 from spillway.core.ids import EndpointUrl, RequestIds
 from spillway.gateway.driver import Driver
 from spillway.gateway.journal import Journal
@@ -277,17 +278,19 @@ async def run(name: str, channel_fd: int, listener_fd: int) -> int:
     log = logs.configure(SystemClock(), level=begin.configuration.telemetry.log_level)
     try:
         worker = Worker(name, begin, channel, log)
-    except ConfigError as error:
-        log.error("a worker cannot start: %s", error)  # noqa: TRY400  the message says it all
+        for message in early:
+            worker.hear(message)
+        await worker.serve(socket.socket(fileno=listener_fd))
+    except SpillwayError as error:
+        log.error("a worker cannot serve: %s", error)  # noqa: TRY400  the message says it all
         return 2
-    for message in early:
-        worker.hear(message)
-    await worker.serve(socket.socket(fileno=listener_fd))
     await channel.finish()
     return 0
 
 
 def main() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # they are the parent's to act on; without a parent a worker ends anyway
     sys.exit(uvloop.run(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
 
 
