@@ -16,7 +16,7 @@ from spillway.traffic.events import Event, Woke
 from tests.gateway.bench import Bench, fleet
 
 CANARY = "canary-7f3a"
-BODY = b'{"model":"npc","messages":[{"role":"user","content":"canary-7f3a"}]}'
+BODY = b'{"model":"npc","user":"canary-7f3a","prompt_cache_key":"canary-7f3a","messages":[{"role":"user","content":"canary-7f3a"}]}'
 
 
 class Overheard(Controller):

@@ -40,10 +40,6 @@ class Member:
         self._channel: Channel[FromWorker] | None = None
         self._process: asyncio.subprocess.Process | None = None
 
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
-
     async def start(self, first: Iterable[ToWorker]) -> None:
         """`first`: what the worker is told before anything else; `Begin` leads."""
         ours, theirs = socket.socketpair()

@@ -78,6 +78,7 @@ class Parent:
             await self._take_in()  # what an earlier life left
             self.keys = self._key_watch()
             await self.keys.refresh()
+            self._warn_of_small_limits()
             listeners = listen(gateway.listen, self._members)
             stack.callback(_close_all, listeners)
             await stack.enter_async_context(AdminServer(self._admin_app(), gateway.admin))
@@ -207,6 +208,12 @@ class Parent:
             except ConfigError as error:
                 self._log.error("the configuration is not used, the old one stays: %s", error)
             self._mtime_ns = mtime_ns
+
+    def _warn_of_small_limits(self) -> None:
+        for name, pool in self.configuration.fleet().pools.items():
+            if 0 < pool.limit < self._members:
+                text = "pool %s has a limit of %d for %d workers: some of them get no slot"
+                self._log.warning(text, name, pool.limit, self._members)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -52,6 +52,7 @@ from spillway.traffic.fleet import share_of
 
 REPORT_S = 0.25
 BEGIN_S = 30.0  # a parent that says nothing for so long is no parent
+JOURNALS_KEPT = 16  # of earlier workers
 LAST_WORDS_S = 1.0  # for ASGI requests after the drain
 
 
@@ -81,7 +82,7 @@ class Worker:
             settings=configuration.store.spool,
             closed=lambda segment: channel.send(SegmentClosed(segment)),
         )
-        self._journal = _journal(configuration, home, name)
+        self._journal = _journal(configuration, home, name, log)
         self._controller = Controller()
         self._backends = PoolBackends(configuration.gateway.connections)
         settlement = Settlement(self._spool, observer, clock)
@@ -235,13 +236,20 @@ class Worker:
         self._channel.send(Told(self._metrics.report(), snapshot))
 
 
-def _journal(configuration: Configuration, home: Path, name: str) -> Journal | None:
+def _journal(configuration: Configuration, home: Path, name: str, log: logging.Logger) -> Journal | None:
     settings = configuration.gateway.journal
     if settings is None:
         return None
     folder = home / "journal"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Journal(folder / f"{name}.jsonl", settings.max_bytes)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        earlier = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+        for path in earlier[: max(0, len(earlier) - JOURNALS_KEPT)]:
+            path.unlink(missing_ok=True)
+        return Journal(folder / f"{name}.jsonl", settings.max_bytes)
+    except OSError as error:
+        log.error("there is no journal: %s", error)  # noqa: TRY400  to serve matters more
+        return None
 
 
 def _tune_garbage_collection() -> None:

@@ -54,7 +54,7 @@ class Call:
     __slots__ = (
         "arrived_at", "ask", "attempt", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
         "input_tokens", "model", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
-        "spill", "spilled_from", "ticket", "upstream_s", "version", "waited_s",
+        "spill", "ticket", "upstream_s", "version", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +84,6 @@ class Call:
         self.pool: PoolName | None = None
         self.endpoint: EndpointUrl | None = None
         self.spill: str | None = None
-        self.spilled_from: PoolName | None = None
         self.price = FREE
         self.paused = False  # the client reads too slowly
         self.version: VersionName | None = None

@@ -187,7 +187,7 @@ class Driver:
         binding = self._backends.binding(effect.pool)
         call.pool, call.endpoint, call.attempt = effect.pool, effect.endpoint, effect.attempt
         call.version, call.price = binding.version, binding.price
-        call.spill, call.spilled_from = effect.spill, effect.spilled_from
+        call.spill = effect.spill
         if effect.spill is not None and effect.spilled_from is not None:
             self._observer.spilled(call.model, effect.spilled_from, effect.pool, effect.spill)
         body = envelope.rewrite(

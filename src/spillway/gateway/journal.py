@@ -42,8 +42,8 @@ class Journal:
         """A journal that cannot be written ends; it never harms a request."""
         lines, self._slice = b"".join(self._slice), []
         try:
-            if lines:
-                os.write(self._file, lines)
+            if lines and os.write(self._file, lines) < len(lines):
+                self._left_bytes = 0  # the disk took a part: the torn line is the last
         except OSError:
             self._left_bytes = 0
 

@@ -1,5 +1,7 @@
 """The life of a request, top to bottom: identify, resolve, admit. The driver dispatches, the relay relays, settlement settles."""
 
+from hashlib import blake2b
+
 from spillway.core.clock import Clock, Seconds
 from spillway.core.errors import BadRequestError
 from spillway.core.ids import ModelName
@@ -84,10 +86,11 @@ class Pipeline:
         priority = wanted.capped_by(principal.highest_priority)
         ratio = self._ratios.get(model) or self._first_ratio(model)
         call = Call(ask, principal, model, priority, asked, ratio, client, self._driver, arrived_at)
-        session = asked.prompt_cache_key or ask.session or asked.user or ""
+        session = asked.prompt_cache_key or ask.session or asked.user
         tokens, output = call.input_tokens, asked.output_tokens_estimate
         self._driver.admit(
-            call, Arrived(ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), session)
+            call,
+            Arrived(ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), _veiled(session)),
         )
         return None if call.ended else call
 
@@ -97,3 +100,8 @@ class Pipeline:
 
     def _refused(self, ask: Ask, principal: Principal, model: ModelName, outcome: Outcome, arrived_at: Seconds) -> None:
         self._settlement.settle_refusal(ask.request, principal, model, Priority.INTERACTIVE, outcome, arrived_at)
+
+
+def _veiled(session: str | None) -> str:
+    """What keeps a conversation together, as 16 hex digits: the brain must tell sessions apart, its journal must not tell what users wrote."""
+    return blake2b(session.encode(errors="replace"), digest_size=8).hexdigest() if session else ""

@@ -46,7 +46,7 @@ class Arrived(msgspec.Struct, frozen=True, tag=True, gc=False):
     input_tokens: int = 0  # estimate
     output_tokens: int = 0  # estimate
     body_bytes: int = 0  # held in memory while it waits
-    session: str = ""  # what keeps a conversation together; empty: nothing known
+    session: str = ""  # a digest of what keeps a conversation together; empty: nothing known
 
 
 class FirstToken(msgspec.Struct, frozen=True, tag=True, gc=False):
