@@ -231,7 +231,7 @@ def config_of(upstreams: dict[str, Upstream]) -> dict[str, Any]:
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="instead of docs/results/kills.json")
     arguments = parser.parse_args(words)
