@@ -1,6 +1,6 @@
-"""Twenty kills -9 under load: is every request that was answered in the ledger, and only once?
+"""Kill -9 of workers, parents and engines under load: is every request that was answered in the ledger, and only once?
 
-    python -m tests.soak.kills [--kills 20] [--seed 1] [--output FILE]
+    python -m tests.soak.kills [--kills 50] [--seed 1] [--output FILE]
 
 Load in a closed loop, half of it streamed, on `spillway serve` with one worker and two scripted upstreams that have a price.
 At seeded moments one of the worker, the parent and the two upstreams is killed; the harness starts the parent and the upstreams
