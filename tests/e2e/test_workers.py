@@ -293,3 +293,24 @@ async def test_a_worker_that_hangs_is_replaced(gateway: Gateway) -> None:
     os.kill(hung, signal.SIGSTOP)
     await replaced(gateway, {hung}, deadline_s=25.0)
     assert hung not in workers_of(gateway)
+
+
+@live
+async def test_who_comes_while_it_drains_is_refused_at_once() -> None:
+    """The last word to a connection is an answer or a refusal, never a reset after waiting in a queue that nobody empties."""
+    with running({}) as one:
+        async with one.fleet(Site("east", UpstreamSpec(inter_token_latency_s=0.05))) as fleet, fleet.talk() as talk:
+            talk.send(fleet.request(stream=True, max_tokens=30))
+            async with asyncio.timeout(10.0):
+                while not fleet["east"].log.requests:
+                    await asyncio.sleep(0.01)
+            one.process.signal(signal.SIGTERM)
+            async with asyncio.timeout(5.0):
+                while True:
+                    try:
+                        _, writer = await asyncio.open_connection("127.0.0.1", one.port)
+                    except ConnectionRefusedError:
+                        break
+                    writer.close()
+                    await asyncio.sleep(0.02)
+            assert (await talk.answer()).body.endswith(b"data: [DONE]\n\n")

@@ -62,7 +62,25 @@ def test_without_json_the_secret_alone_is_on_stdout(key: Spillway) -> None:
     assert "acme" in err
 
 
+def test_looking_at_keys_makes_no_database(key: Spillway, tmp_path: Path) -> None:
+    for words in (("list",), ("revoke", "key_none")):
+        status, _, err = key(*words)
+        assert (status, "no database" in err) == (2, True)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_provider_s_secret_is_not_needed(key: Spillway, tmp_path: Path) -> None:
+    file = tmp_path / "spillway.yaml"
+    file.write_text(
+        "pools: {hosted: {provider: openai, base_url: 'https://example.invalid/v1', api_key: '${NOWHERE_SET}', model: m}}\n"
+        "models: {small: {tiers: [[hosted]]}}\n"
+    )
+    status, out, err = key("create", "--tenant", "acme", "--models", "small", "--config", str(file))
+    assert (status, out[:3]) == (0, "sk-"), err
+
+
 def test_an_unknown_key_cannot_be_revoked(key: Spillway) -> None:
+    key("create", "--tenant", "acme")
     assert key("revoke", "key_none")[0] == 1
     status, out, _ = key("revoke", "key_none", "--json")
     assert (status, json.loads(out)) == (1, {"id": "key_none", "revoked": False})

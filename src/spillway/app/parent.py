@@ -101,6 +101,9 @@ class Parent:
                 if ready is not None:
                     ready(_address_of(listeners[0]))
                 await self._stopping.wait()
+                _close_all(
+                    listeners
+                )  # who comes now is refused at once instead of waiting in a queue that nobody empties
                 await crew.stop(self.configuration.gateway.drain_s)
                 for task in always:
                     task.cancel()

@@ -136,8 +136,7 @@ async def up(
 
 
 def demo_key(home: Path) -> str:
-    """The key in `HOME/demo.key`; makes both where they are missing."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The key in `HOME/demo.key`, made where there is none."""
     path = home / "demo.key"
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from typing import Protocol, cast
 
@@ -21,9 +22,14 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
-        return _run(words, verb)
+        status = _run(words, verb)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except SpillwayError as error:
         return _told(verb, error)
     except ExceptionGroup as group:

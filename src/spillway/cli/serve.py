@@ -8,6 +8,7 @@ import msgspec
 import uvloop
 
 from spillway import config
+from spillway.app.home import owned
 from spillway.app.parent import Parent
 from spillway.app.system import SystemClock
 from spillway.core.errors import UsageError
@@ -34,5 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     def ready(address: str) -> None:
         print(f"Spillway is ready: http://{address}/v1   admin: http://{configuration.gateway.admin}/", flush=True)
 
-    uvloop.run(Parent(arguments.config, configuration, home, log, environ).run(ready))
+    with owned(home):
+        uvloop.run(Parent(arguments.config, configuration, home, log, environ).run(ready))
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import uvloop
 
+from spillway.app.home import owned
 from spillway.app.system import SystemClock
 from spillway.app.up import Pace, bundled_model, up
 from spillway.core.errors import UsageError
@@ -39,9 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     model = bundled_model() if arguments.model is None else arguments.model
     if not model.is_dir():
         raise UsageError(f"--model {model} is not a folder")
+    if not (0 <= arguments.pace_ms < 60_000 and 0 <= arguments.pace_per_seq_ms < 60_000):
+        raise UsageError("a pace is between 0 and 60000 ms")
     log = logs.configure(SystemClock())
     pace = Pace(arguments.pace_ms, arguments.pace_per_seq_ms)
-    uvloop.run(up(arguments.home, arguments.port, arguments.workers, model, pace, log, _say))
+    with owned(arguments.home):
+        uvloop.run(up(arguments.home, arguments.port, arguments.workers, model, pace, log, _say))
     return 0
 
 
