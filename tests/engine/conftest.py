@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,11 @@ def start_engine() -> Iterator[StartEngine]:
     yield start
     for one in started:
         one.kill()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits for another thread or process, with a deadline: there is no event of theirs to wait on."""
+    deadline = time.monotonic() + END_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

@@ -7,27 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import END_S, MODEL, EngineUnderTest, StartEngine
+from tests.engine.conftest import END_S, MODEL, EngineUnderTest, StartEngine, eventually
 
 pytestmark = pytest.mark.server
 
 LONG = {"max_tokens": 1500, "ignore_eos": True}
 SLOW = ("--pace-ms", "5")
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + END_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from spillway.app.system import SystemClock
 from spillway.engine.pacing import Pace
 from spillway.engine.ports import Finish, Sampling
 from spillway.engine.stepper import MAX_REBUILDS_IN_A_ROW, Generation, Stepper
+from tests.engine.conftest import eventually
 from tests.engine.played import BytesTokenizer, Heard, PlayedLoop, PlayedPipeline
 
 
@@ -61,13 +62,6 @@ def bench(
     made.loop.run_until(lambda: made.ready or made.dead is not None)
     yield made
     assert made.stepper.stop(5.0)
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_a_generation_tells_its_text_its_tokens_and_its_end() -> None:

@@ -40,7 +40,9 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _run(words: list[str], verb: str) -> int:
-    parser = argparse.ArgumentParser(prog="spillway", description="One gateway, many clusters, no request lost.")
+    parser = argparse.ArgumentParser(
+        prog="spillway", description="One gateway over many clusters and hosted providers."
+    )
     parser.add_argument("--version", action="version", version=f"spillway {__version__}")
     choices = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module_name, summary) in VERBS.items():

@@ -307,7 +307,7 @@ class StreamRelay(Relay):
 
 def _is_error(event: bytes) -> bool:
     """Whether an event, or a whole answer, is an error. Hosted providers put one behind an id and choices too."""
-    if b"error" not in event:  # so it is with nearly all, and a search by pattern costs 8 µs for 600 bytes
+    if b"error" not in event:  # so it is with nearly all, and a search by pattern costs 7 µs for 580 bytes
         return False
     return _ERROR.search(event) is not None or (b'"error"' in event and sse.is_error(event.lstrip()))
 
