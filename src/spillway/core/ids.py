@@ -6,12 +6,14 @@ from spillway.core.rng import Rng
 
 RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", str)
+OrganizationId = NewType("OrganizationId", str)
 TenantId = NewType("TenantId", str)
 ModelName = NewType("ModelName", str)
 VersionName = NewType("VersionName", str)
 PoolName = NewType("PoolName", str)
 ClusterName = NewType("ClusterName", str)
 EndpointUrl = NewType("EndpointUrl", str)
+PolicyName = NewType("PolicyName", str)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 

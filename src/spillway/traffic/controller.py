@@ -37,6 +37,8 @@ from spillway.traffic.events import (
     FirstToken,
     LimitSet,
     Probed,
+    QuotaSeen,
+    Scraped,
     Woke,
 )
 from spillway.traffic.health import EVIDENCE, Evidence, Health
@@ -90,6 +92,8 @@ class Controller:
                 self._asked = inf
             case Probed():
                 self._probed(event, now, effects)
+            case Scraped() | QuotaSeen():
+                pass
             case LimitSet():
                 self._limit_set(event, now, effects)
             case DrainSet():

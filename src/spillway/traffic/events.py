@@ -8,7 +8,7 @@ import enum
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, TenantId
+from spillway.core.ids import EndpointUrl, ModelName, OrganizationId, PolicyName, PoolName, RequestId, TenantId
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.traffic.fleet import Fleet
@@ -47,6 +47,14 @@ class Arrived(msgspec.Struct, frozen=True, tag=True, gc=False):
     output_tokens: int = 0  # estimate
     body_bytes: int = 0  # held in memory while it waits
     session: str = ""  # a digest of what keeps a conversation together; empty: nothing known
+    organization: OrganizationId = OrganizationId("")  # who the tenant belongs to; empty: it stands for itself
+    user: str = ""  # a digest of the end user; empty: not told
+    policy: PolicyName = PolicyName(
+        ""
+    )  # where it may be served, one of `Fleet.policies`; empty: wherever the model may
+    deadline_s: Seconds | None = None  # from the arrival: an answer that ends later is of no use
+    prefix: tuple[int, ...] = ()  # chained hashes of the prompt's leading blocks, shortest prefix first
+    hops: int = 0  # gateways that it was spilled from: one that was spilled here is not spilled on
 
 
 class FirstToken(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -88,6 +96,27 @@ class Probed(msgspec.Struct, frozen=True, tag=True, gc=False):
     healthy: bool
 
 
+class Scraped(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What an engine says of itself, without what this gateway's members sent it: a slow correction of our own books.
+
+    `foreign`: requests running and waiting there that others sent, this member's share of them. `kv_usage`: 0–1, None where the
+    engine does not say. `age_s`: how old the figures were when they came."""
+
+    endpoint: EndpointUrl
+    foreign: float
+    kv_usage: float | None = None
+    age_s: Seconds = 0.0
+
+
+class QuotaSeen(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What a hosted provider said is left of its limits (`x-ratelimit-remaining-*`), and when the quota is full again."""
+
+    pool: PoolName
+    remaining_requests: int | None = None
+    remaining_tokens: int | None = None
+    reset_s: Seconds | None = None
+
+
 class LimitSet(msgspec.Struct, frozen=True, tag=True, gc=False):
     """An operator (or a drill) overrides a pool's limit; None gives it back to the configuration."""
 
@@ -102,4 +131,16 @@ class DrainSet(msgspec.Struct, frozen=True, tag=True, gc=False):
     draining: bool
 
 
-Event = Configured | Arrived | FirstToken | AttemptFailed | Ended | Woke | Probed | LimitSet | DrainSet
+Event = (
+    Configured
+    | Arrived
+    | FirstToken
+    | AttemptFailed
+    | Ended
+    | Woke
+    | Probed
+    | Scraped
+    | QuotaSeen
+    | LimitSet
+    | DrainSet
+)

@@ -3,11 +3,14 @@
 Plain frozen values; `config` makes them from the file, the simulator and the tests make their own.
 """
 
+import enum
+
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import ClusterName, EndpointUrl, ModelName, PoolName
+from spillway.core.ids import ClusterName, EndpointUrl, ModelName, OrganizationId, PolicyName, PoolName, TenantId
 from spillway.core.priority import Priority
+from spillway.core.usage import Price
 
 
 class TokenShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,8 +33,19 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: TokenShape | None = None
 
 
+class Accounting(enum.StrEnum):
+    """What this gateway knows of a pool's load."""
+
+    EXACT = "exact"  # all of it: it alone sends there, or its slots are its own. A plain ceiling decides
+    ESTIMATED = "estimated"  # its own part, and gauges that are late. The feed-forward controller decides
+
+
 class PoolSpec(msgspec.Struct, frozen=True):
-    """One model version on one cluster, or one hosted provider account."""
+    """One model version on one cluster, or one hosted provider account.
+
+    `adaptive`: the limit is looked for on line, `limit` is where the search begins. `own_share` (0–1]: the part of an ESTIMATED
+    pool that this gateway may count on. `residency`: where data goes that is sent here, as words of the operator's choice.
+    """
 
     name: PoolName
     cluster: ClusterName | None  # None: hosted
@@ -39,6 +53,15 @@ class PoolSpec(msgspec.Struct, frozen=True):
     limit: int  # most requests in flight, ≥ 0
     rtt_s: Seconds = 0.0
     capacity: Capacity | None = None
+    price: Price = Price()
+    residency: tuple[str, ...] = ()
+    accounting: Accounting = Accounting.EXACT
+    own_share: float = 1.0
+    adaptive: bool = False
+
+    @property
+    def hosted(self) -> bool:
+        return self.cluster is None
 
 
 class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,12 +71,24 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tpot_ms: float | None = None
 
 
+class SpillPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where requests may be served. A pool must pass every rule: `tiers`: it is in one of the first so many; `hosted`: false
+    keeps requests from providers; `residency`: it has all of these tags; `max_usd`: the request's estimated cost there is no more.
+    """
+
+    tiers: int | None = None
+    hosted: bool = True
+    residency: tuple[str, ...] = ()
+    max_usd: float | None = None
+
+
 class ModelSpec(msgspec.Struct, frozen=True):
-    """Tiers are tried in order; pools of one tier are equals."""
+    """Tiers are tried in order; pools of one tier are equals. `policy` holds for every request, with that of its key."""
 
     name: ModelName
     tiers: tuple[tuple[PoolName, ...], ...]
     slo: Slo = Slo()
+    policy: SpillPolicy = SpillPolicy()
 
 
 class PrioritySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +139,33 @@ class RetryRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_s: Seconds = 10.0
 
 
+class FairnessRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights of organizations and tenants among those that wait; 1 for all others. Work = input_weight · input tokens that are
+    not cached + output_weight · output tokens."""
+
+    organizations: dict[OrganizationId, float] = {}
+    tenants: dict[TenantId, float] = {}
+    input_weight: float = 1.0
+    output_weight: float = 4.0
+
+
+class SpillRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The feed-forward controller of ESTIMATED pools (`spill`), slow start, and what a second and a dollar are worth to each other."""
+
+    target: float = 0.85  # ρ*, the load index that it steers to
+    period_s: Seconds = 0.2
+    memory_s: Seconds = 2.0  # of the offered rate
+    rise_per_s: float = 1.0
+    fall_per_s: float = 0.05
+    trim_gain: float = 0.02
+    trim_bound: float = 0.3
+    heavy_share: float = 0.02  # a session above this part of a pool's load is divided by request
+    ramp_s: Seconds = 30.0  # slow start of an endpoint that was OPEN: at least this, and 5 · x_s
+    stale_s: Seconds = 6.0  # gauges older than this are not believed,
+    stale_ceiling: float = 0.8  # and this is the ceiling of an ESTIMATED pool then
+    usd_per_s: float = 0.01  # what a user's second is worth: turns prices into seconds
+
+
 class Fleet(msgspec.Struct, frozen=True):
     pools: dict[PoolName, PoolSpec]
     models: dict[ModelName, ModelSpec]
@@ -111,6 +173,9 @@ class Fleet(msgspec.Struct, frozen=True):
     waiting_room: WaitingRoom = WaitingRoom()
     breaker: BreakerRules = BreakerRules()
     retries: RetryRules = RetryRules()
+    policies: dict[PolicyName, SpillPolicy] = {}
+    fairness: FairnessRules = FairnessRules()
+    spill: SpillRules = SpillRules()
 
     def sliced(self, member: int, members: int) -> "Fleet":
         """The share of every pool's room that belongs to one of `members` gateway workers, by `share_of`: of its limit, of
