@@ -5,6 +5,7 @@ import msgspec
 from spillway.core.clock import Seconds
 from spillway.core.priority import Priority
 from spillway.traffic.events import Arrived
+from spillway.traffic.fairness import Charge
 from spillway.traffic.pools import EndpointState
 from spillway.traffic.rates import DrainRate
 
@@ -26,6 +27,7 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     tried: tuple[EndpointState, ...] = ()
     queued_at: Seconds = 0.0
     deadline: Seconds = 0.0  # of the present wait
+    charge: Charge | None = None  # its work, once it has waited
     waited_s: Seconds = 0.0  # in earlier waits: all of them together last at most the priority's max_wait_s
 
 
