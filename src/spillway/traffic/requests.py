@@ -19,10 +19,13 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     rank: int
     rate: DrainRate  # of its model, also when the model is gone from the configuration
     kv_tokens: int  # what it holds of a pool's KV tokens while it runs
+    work: float  # estimated work tokens
+    route: RouteState | None = None  # where it waits
     endpoint: EndpointState | None = None
     attempt: int = 0
     sent_at: Seconds = 0.0
-    answering: bool = False  # the first token came: no other attempt may follow
+    answered_at: Seconds | None = None  # the first token came: no other attempt may follow
+    sent_beside: int = 0  # in flight in the pool when it was sent
     tried: tuple[EndpointState, ...] = ()
     queued_at: Seconds = 0.0
     deadline: Seconds = 0.0  # of the present wait
