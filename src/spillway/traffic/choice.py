@@ -38,9 +38,9 @@ class ByTiers:
             pool = tier[0]
             share = pool.share
             if share is not None:
-                share.offered(arrived)
+                share.offered(arrived.input_tokens + 4.0 * arrived.output_tokens)
             if len(tier) > 1:
-                pool = cheaper(tier, ceiling, arrived, draw, now)
+                pool = cheaper(tier, ceiling, arrived, draw)
                 if pool is None:
                     continue
                 share = pool.share
@@ -56,28 +56,27 @@ class ByTiers:
 BY_TIERS = ByTiers()
 
 
-def cheaper(tier: tuple[PoolState, ...], rank: int, arrived: Arrived, draw: int, now: Seconds) -> PoolState | None:
-    """Of two pools drawn by headroom the one where the request is expected to cost less; None: none of the tier admits it."""
-    rooms = [
-        max(0, pool.slots[rank] - pool.in_flight) if pool.kv_held < pool.kv_slots[rank] else 0 for pool in tier
-    ]
-    free = sum(rooms)
-    if not free:
-        return None
-    one = _drawn(tier, rooms, draw % free)
-    other = _drawn(tier, rooms, (draw >> 8) % free)
-    return other if other is not one and cost_s(other, arrived, now) < cost_s(one, arrived, now) else one
-
-
-def _drawn(tier: tuple[PoolState, ...], rooms: list[int], ticket: int) -> PoolState:
-    for pool, room in zip(tier, rooms, strict=True):
-        ticket -= room
-        if ticket < 0:
+def cheaper(tier: tuple[PoolState, ...], rank: int, arrived: Arrived, draw: int) -> PoolState | None:
+    """Of two drawn pools that admit this rank the one where the request is expected to cost less. When neither does, the first
+    that does; None: none of the tier."""
+    count = len(tier)
+    first = draw % count
+    one = tier[first]
+    other = tier[(first + 1 + (draw >> 8) % (count - 1)) % count]
+    if one.admits(rank):
+        if not other.admits(rank):
+            return one
+        one_s, other_s = cost_s(one, arrived), cost_s(other, arrived)
+        if one_s == other_s:  # nothing is known of them, or they are alike
+            return other if other.load_index < one.load_index else one
+        return other if other_s < one_s else one
+    for pool in tier if count > 2 else (other,):
+        if pool.in_flight < pool.slots[rank] and pool.kv_held < pool.kv_slots[rank]:
             return pool
-    raise AssertionError("a ticket below the sum of the rooms")
+    return None
 
 
-def cost_s(pool: PoolState, arrived: Arrived, now: Seconds) -> Seconds:
+def cost_s(pool: PoolState, arrived: Arrived) -> Seconds:
     """J = predicted TTFT + round trip + price term + cold-prefix term, in seconds; the price at `usd_per_s` a second.
 
     A prefix that is warm in the pool shortens the input that is computed, so the cold-prefix term is in the TTFT.

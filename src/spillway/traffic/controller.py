@@ -54,6 +54,7 @@ from spillway.traffic.slots import Slots
 from spillway.traffic.snapshot import Counters, Snapshot
 from spillway.traffic.timers import Timers
 from spillway.traffic.views import snapshot_of
+from spillway.traffic.waiting import cancel, first_lane
 from spillway.traffic.world import World
 
 
@@ -221,7 +222,7 @@ class Controller:
 
     def _scraped(self, event: Scraped, now: Seconds, effects: list[Effect]) -> None:
         for endpoint in self._endpoints_at(event.endpoint):
-            endpoint.foreign.scraped(event, now)
+            endpoint.foreign.scraped(event, now, self._world.fleet.spill.stale_s)
             self._pulse.beat(endpoint.pool, now)
             self._fill(endpoint.pool, now, effects)
 
@@ -290,20 +291,20 @@ class Controller:
         self._now_waits(request, route, wait_s, now, effects)
 
     def _make_way(self, event: Arrived, rank: int, effects: list[Effect]) -> bool:
-        """The room is full: the youngest of the least urgent gives its place to who is more urgent than it."""
+        """The room is full: the less urgent give their places to who is more urgent (`Room.make_way_for`)."""
         room = self._models[event.model].room
-        last = room.make_way_for(event, rank)
-        if last is None:
-            return False
-        self._evict(last, effects)
-        return room.has_room_for(event, rank)
+        while (last := room.make_way_for(event, rank)) is not None:
+            self._evict(last, effects)
+            if room.has_room_for(event, rank):
+                return True
+        return False
 
     def _now_waits(
         self, request: RequestState, route: RouteState, wait_s: Seconds, now: Seconds, effects: list[Effect]
     ) -> None:
         """The request has just joined the room."""
-        request.route = route
-        if route.lanes.ranks[request.rank].waiting == 1:
+        request.route = route.key
+        if route.lanes.lanes[request.rank].waiting == 1:
             route.want(request.rank)
         request.queued_at = now
         request.deadline = now + wait_s
@@ -312,11 +313,12 @@ class Controller:
         effects.append(Queued(request.arrived.request))
 
     def _leave_room(self, request: RequestState) -> None:
-        route = request.route
-        assert route is not None  # it waits
+        key = request.route
+        assert key is not None  # it waits
+        route = self._models[key.model].routes[key.label]
         route.lanes.leave(request)
         request.route = None
-        if not route.lanes.ranks[request.rank].waiting:
+        if not route.lanes.lanes[request.rank].waiting:
             route.unwant(request.rank)
 
     def _fill(self, pool: PoolState, now: Seconds, effects: list[Effect]) -> None:
@@ -347,14 +349,13 @@ class Controller:
         if len(keys) == 1:
             return model.routes[first.label]
         routes = [model.routes[key.label] for key in keys if key.model == first.model]
-        route = min(routes, key=lambda one: one.lanes.ranks[rank].turn())
         for one in routes:
             keys.move_to_end(one.key)
-        return route
+        return next_of(routes, rank)
 
     def _fill_tiers(self, route: RouteState, rank: int, now: Seconds, effects: list[Effect]) -> None:
         """The same when any pool may have gained room: in tiers' order."""
-        while route.lanes.ranks[rank].waiting and any(pool.admits(rank) for pool in route.pools):
+        while route.lanes.lanes[rank].waiting and any(pool.admits(rank) for pool in route.pools):
             request = self._call_in(route, rank, now)
             endpoint = place_again(route, request, now)
             assert endpoint is not None  # some pool admits
@@ -364,7 +365,7 @@ class Controller:
         """The next of this rank out of the room."""
         request = route.lanes.pop(rank)
         request.route = None
-        if not route.lanes.ranks[rank].waiting:
+        if not route.lanes.lanes[rank].waiting:
             route.unwant(rank)
         request.waited_s += now - request.queued_at
         return request
@@ -433,6 +434,7 @@ class Controller:
         self, request: RequestState, outcome: Outcome, retry_after_s: Seconds | None, effects: list[Effect]
     ) -> None:
         del self._requests[request.arrived.request]
+        cancel(request)
         self._turn_away(request.arrived, outcome, retry_after_s, effects)
 
     def _turn_away(
@@ -440,6 +442,12 @@ class Controller:
     ) -> None:
         self._counters.refused += 1
         effects.append(Refuse(arrived.request, outcome, retry_after_s))
+
+
+def next_of(routes: list[RouteState], rank: int) -> RouteState:
+    """Of one model's routes with somebody of this rank waiting: whose attempt failed first, then who was served less."""
+    lanes = [route.lanes.lanes[rank] for route in routes]
+    return routes[lanes.index(first_lane(lanes))]
 
 
 def patience_s(arrived: Arrived, route: RouteState, rank: int) -> Seconds:

@@ -7,11 +7,11 @@ from spillway.core.ids import ModelName, PolicyName, PoolName
 from spillway.core.priority import Priority
 from spillway.traffic.events import Arrived
 from spillway.traffic.fleet import Fleet, ModelSpec
-from spillway.traffic.pools import RANKS, PoolState, RouteKey
+from spillway.traffic.pools import PoolState, RouteKey
 from spillway.traffic.rates import DrainRate
 from spillway.traffic.requests import RequestState
 from spillway.traffic.routes import ANYWHERE, NEVER_ON, RouteState, affordable, allowed, label_of
-from spillway.traffic.waiting import Room, Turns
+from spillway.traffic.waiting import Lanes, Room
 
 Tiers = tuple[tuple[PoolState, ...], ...]
 
@@ -25,29 +25,37 @@ class _Way(msgspec.Struct, frozen=True):
 
 
 class ModelState:
-    __slots__ = ("_fleet", "_pools", "_spec", "_ways", "name", "pools", "rate", "room", "routes", "tier_of", "turns", "usual")
+    __slots__ = (
+        "_fleet",
+        "_pools",
+        "_spec",
+        "_ways",
+        "name",
+        "pools",
+        "rate",
+        "room",
+        "routes",
+        "tier_of",
+        "usual",
+    )
 
     def __init__(self, spec: ModelSpec, fleet: Fleet, pools: dict[PoolName, PoolState]) -> None:
         self.name: ModelName = spec.name
-        self.room = Room(fleet.waiting_room)
-        self.turns = tuple(Turns(fleet.fairness) for _ in RANKS)
+        self.room = Room(fleet.waiting_room, fleet.fairness)
         self.rate = DrainRate()
         self.routes: dict[str, RouteState] = {}
         self.configure(spec, fleet, pools)
 
     def configure(self, spec: ModelSpec, fleet: Fleet, pools: dict[PoolName, PoolState]) -> list[RequestState]:
         """Who waits keeps waiting where its policy leads it now, with the deadline it was given. Returns those whom it leads nowhere."""
-        waiting = [request for route in self.routes.values() for request in route.lanes.requests()]
-        for request in waiting:
-            assert request.route is not None
-            request.route.lanes.leave(request)
+        waiting = self.close()
         self._spec, self._fleet, self._pools = spec, fleet, pools
         self.pools = tuple(pools[name] for tier in spec.tiers for name in tier)
         self.tier_of = {name: place for place, tier in enumerate(spec.tiers) for name in tier}
-        self.room.rules = fleet.waiting_room
-        for turns in self.turns:
-            turns.rules = fleet.fairness
+        self.room.configure(fleet.waiting_room, fleet.fairness)
         self.routes = {}
+        for counters in self.room.counters:
+            counters.lanes = 0  # all routes are made anew
         self._ways: dict[tuple[PolicyName, bool], _Way] = {}
         self.usual: RouteState | None = None
         way = self._way(PolicyName(""), hopped=False)
@@ -67,8 +75,16 @@ class ModelState:
         """Everybody who waits."""
         return [request for route in self.routes.values() for request in route.lanes.requests()]
 
+    def close(self) -> list[RequestState]:
+        """The model leaves: those who wait, who wait no more."""
+        waiting = self.requests()
+        for request in waiting:
+            assert request.route is not None  # it waits
+            self.routes[request.route.label].lanes.leave(request)
+        return waiting
+
     def waiting(self, rank: int) -> int:
-        return sum(route.lanes.ranks[rank].waiting for route in self.routes.values())
+        return sum(route.lanes.lanes[rank].waiting for route in self.routes.values())
 
     def _way(self, policy: PolicyName, *, hopped: bool) -> _Way | None:
         """None: there is no such policy."""
@@ -91,8 +107,10 @@ class ModelState:
         label = label_of(tiers)
         route = self.routes.get(label)
         if route is None:
-            max_wait_s: tuple[Seconds, ...] = tuple(self._fleet.priorities[priority].max_wait_s for priority in Priority)
-            route = self.routes[label] = RouteState(RouteKey(self.name, label), self.room.lanes(self.turns), self.rate, max_wait_s)
+            max_wait_s: tuple[Seconds, ...] = tuple(
+                self._fleet.priorities[priority].max_wait_s for priority in Priority
+            )
+            route = self.routes[label] = RouteState(RouteKey(self.name, label), Lanes(self.room), self.rate, max_wait_s)
             route.leads_to(tiers, self.tier_of)
         return route
 
@@ -100,6 +118,6 @@ class ModelState:
         route = self.route_of(request.arrived)
         if route is None:
             return False
-        request.route = route
+        request.route = route.key
         (route.lanes.join_front if request.attempt else route.lanes.join)(request)
         return True

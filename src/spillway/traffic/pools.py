@@ -11,12 +11,16 @@ from typing import NamedTuple
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, ModelName
 from spillway.core.priority import Priority
+from spillway.traffic.affinity import Affinity
 from spillway.traffic.breaker import Breaker
+from spillway.traffic.capacity import CapacityLine
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import Arrived
-from spillway.traffic.fleet import BreakerRules, Fleet, PoolSpec
+from spillway.traffic.fleet import Accounting, BreakerRules, Fleet, PoolSpec
 from spillway.traffic.foreign import Foreign
+from spillway.traffic.limits import WINDOW_S, AdaptiveLimit
 from spillway.traffic.retries import RetryBudget
+from spillway.traffic.spill import SpillShare
 
 RANKS = range(len(Priority))
 KV_FILL = 0.9  # of the KV tokens: engines begin to preempt before the last block is taken
@@ -40,7 +44,7 @@ class EndpointState:
 
     __slots__ = (
         "breaker", "draining", "foreign", "in_flight", "penalty_until", "pool", "ramp_from", "ramp_until", "retired", "timer",
-        "url", "work",
+        "url", "was_open", "work",
     )  # fmt: skip
 
     def __init__(self, url: EndpointUrl, pool: "PoolState", rules: BreakerRules) -> None:
@@ -48,10 +52,11 @@ class EndpointState:
         self.pool = pool
         self.breaker = Breaker(rules)
         self.in_flight = 0
-        self.work = 0  # work tokens of what is in flight
+        self.work = 0.0  # work tokens of what is in flight
         self.foreign = Foreign()  # what others send there, by its own gauges
         self.ramp_from: Seconds = -inf  # slow start: it was OPEN, and closed then
         self.ramp_until: Seconds = -inf
+        self.was_open = False  # since it last carried all of its share
         self.draining = False
         self.retired = False  # not in the configuration any more; kept while something runs here
         self.penalty_until: Seconds = 0.0  # it said 429 or 503: full until then
@@ -92,17 +97,47 @@ class PoolState:
     """
 
     __slots__ = (
-        "_ceilings", "_rules", "affinity", "budget", "credits", "endpoints", "foreign", "healthy", "in_flight", "in_panic",
+        "_ceilings",
+        "_rules",
+        "affinity",
+        "budget",
+        "credits",
+        "endpoints",
+        "foreign",
+        "healthy",
+        "in_flight",
+        "in_panic",
         "kv_held",
-        "kv_limit", "kv_slots", "limit", "line", "most_in_flight", "override", "quota", "quota_until", "ready", "retired",
-        "search", "share", "slots", "spec", "tick_at", "trials", "wanted", "wanted_by", "work", "models",
+        "kv_limit",
+        "kv_slots",
+        "limit",
+        "line",
+        "models",
+        "most_in_flight",
+        "override",
+        "quota",
+        "quota_until",
+        "ready",
+        "retired",
+        "search",
+        "searched_at",
+        "share",
+        "shared_at",
+        "slots",
+        "spec",
+        "tick_at",
+        "trials",
+        "usd_per_s",
+        "wanted",
+        "wanted_by",
+        "work",
     )  # fmt: skip
 
     def __init__(self, spec: PoolSpec, fleet: Fleet) -> None:
         self.in_flight = 0
         self.most_in_flight = 0  # since the last look at the adaptive limit
         self.kv_held = 0
-        self.work = 0  # work tokens in flight
+        self.work = 0.0  # work tokens in flight
         self.foreign = 0.0  # requests of others in its engines, above what is theirs by share
         self.quota: int | None = None  # most in flight by what a provider says is left, until `quota_until`
         self.quota_until: Seconds = -inf
@@ -120,12 +155,35 @@ class PoolState:
         self.slots = [0 for _ in RANKS]
         self.kv_slots = [0 for _ in RANKS]
         self.tick_at: Seconds = inf  # when `pulse` looks at it next
+        self.line = CapacityLine(spec.capacity)
+        self.search: AdaptiveLimit | None = None
+        self.searched_at: Seconds = 0.0
+        self.share: SpillShare | None = None
+        self.shared_at: Seconds = 0.0
+        self.affinity: Affinity | None = None
         self.configure(spec, fleet)
 
     def configure(self, spec: PoolSpec, fleet: Fleet) -> None:
         """Limits and ceilings. Endpoints are the reconfiguration's business; `refresh` must follow."""
         self.spec = spec
         self.budget.rules = fleet.retries
+        self.usd_per_s = fleet.spill.usd_per_s
+        if spec.capacity != self.line.given:
+            self.line = CapacityLine(spec.capacity)
+        if spec.accounting is Accounting.EXACT:
+            self.share = None
+        elif self.share is None:
+            self.share = SpillShare(spec.name, fleet.spill)
+        else:
+            self.share.rules = fleet.spill
+        if not spec.adaptive:
+            self.search = None
+        elif self.search is None:
+            self.search = AdaptiveLimit(spec.limit, gap_s=spec.rtt_s + WINDOW_S)
+        if len(spec.endpoints) < 2:
+            self.affinity = None
+        elif self.affinity is None:
+            self.affinity = Affinity()
         self._ceilings = tuple(fleet.priorities[priority].ceiling for priority in Priority)
         self._rules = fleet.spill
 
@@ -196,6 +254,10 @@ class PoolState:
             return 1.0
         own = self.limit * self.spec.own_share
         return max((self.in_flight + self.foreign) / own, self.kv_held / self.kv_limit)
+
+    def work_per_s(self) -> float:
+        """λ*, of this gateway's share: what the pool gets through at its limit, in work tokens a second; 0: not known."""
+        return self.line.work_per_s(self.limit * self.spec.own_share)
 
     def cost_usd(self, arrived: Arrived) -> float:
         """What the request is estimated to cost here."""

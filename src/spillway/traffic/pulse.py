@@ -8,7 +8,7 @@ from math import inf
 from spillway.core.clock import Seconds
 from spillway.traffic.events import QuotaSeen
 from spillway.traffic.limits import WINDOW_S
-from spillway.traffic.pools import RAMP_STEPS, EndpointState, PoolState
+from spillway.traffic.pools import EndpointState, PoolState
 from spillway.traffic.requests import RequestState
 from spillway.traffic.timers import Timers
 from spillway.traffic.world import World
@@ -40,7 +40,7 @@ class Pulse:
         rules = self._world.fleet.spill
         if pool.search is not None and now >= pool.searched_at + WINDOW_S:
             pool.searched_at = now
-            pool.search.tick(now, pool.most_in_flight)
+            pool.search.tick(pool.most_in_flight)
             pool.most_in_flight = pool.in_flight
         pool.refresh(now)
         if pool.share is not None and now >= pool.shared_at + rules.period_s:
@@ -70,8 +70,6 @@ class Pulse:
         if pool.quota is not None and now < pool.quota_until:
             waits.append(pool.quota_until - now)
         for endpoint in pool.endpoints.values():
-            if now < endpoint.ramp_until:
-                waits.append((endpoint.ramp_until - endpoint.ramp_from) / RAMP_STEPS)
             if endpoint.foreign.is_fresh(now):
                 waits.append(endpoint.foreign.stale_at - now)
         return max(0.001, min(waits))

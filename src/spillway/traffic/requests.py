@@ -5,7 +5,9 @@ import msgspec
 from spillway.core.clock import Seconds
 from spillway.core.priority import Priority
 from spillway.traffic.events import Arrived
-from spillway.traffic.pools import EndpointState
+from spillway.traffic.fairness import Charge
+from spillway.traffic.fleet import FairnessRules
+from spillway.traffic.pools import EndpointState, RouteKey
 from spillway.traffic.rates import DrainRate
 
 RANK_OF = {priority: priority.rank for priority in Priority}
@@ -20,7 +22,7 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     rate: DrainRate  # of its model, also when the model is gone from the configuration
     kv_tokens: int  # what it holds of a pool's KV tokens while it runs
     work: float  # estimated work tokens
-    route: RouteState | None = None  # where it waits
+    route: RouteKey | None = None  # where it waits
     endpoint: EndpointState | None = None
     attempt: int = 0
     sent_at: Seconds = 0.0
@@ -29,7 +31,13 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     tried: tuple[EndpointState, ...] = ()
     queued_at: Seconds = 0.0
     deadline: Seconds = 0.0  # of the present wait
+    charge: Charge | None = None  # its work, once it has waited
     waited_s: Seconds = 0.0  # in earlier waits: all of them together last at most the priority's max_wait_s
+
+
+def work_of(arrived: Arrived, rules: FairnessRules) -> float:
+    """Estimated work tokens: input_weight · input + output_weight · output."""
+    return rules.input_weight * arrived.input_tokens + rules.output_weight * arrived.output_tokens
 
 
 def kv_tokens_of(arrived: Arrived) -> int:

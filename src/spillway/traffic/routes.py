@@ -8,7 +8,7 @@ What routes of one model share is its waiting room's bounds, its drain rate and 
 from spillway.core.clock import Seconds
 from spillway.core.ids import PoolName
 from spillway.traffic.events import Arrived
-from spillway.traffic.fleet import ModelSpec, SpillPolicy
+from spillway.traffic.fleet import ModelSpec, SpillPolicy, allows
 from spillway.traffic.panic import Panic
 from spillway.traffic.pools import PoolState, RouteKey
 from spillway.traffic.rates import DrainRate
@@ -70,13 +70,15 @@ def allowed(
 ) -> tuple[tuple[PoolState, ...], ...]:
     """The model's tiers without the pools that a policy refuses (prices aside), and without tiers that are empty then."""
     tiers = (
-        tuple(pools[name] for name in tier if all(_allows(policy, pools[name], place) for policy in policies))
+        tuple(pools[name] for name in tier if all(allows(policy, pools[name].spec, place) for policy in policies))
         for place, tier in enumerate(spec.tiers)
     )
     return tuple(tier for tier in tiers if tier)
 
 
-def affordable(tiers: tuple[tuple[PoolState, ...], ...], arrived: Arrived, max_usd: float) -> tuple[tuple[PoolState, ...], ...]:
+def affordable(
+    tiers: tuple[tuple[PoolState, ...], ...], arrived: Arrived, max_usd: float
+) -> tuple[tuple[PoolState, ...], ...]:
     """The pools where the request is estimated to cost no more. USD = (input · price + output · price) / 1e6."""
     left = (tuple(pool for pool in tier if pool.cost_usd(arrived) <= max_usd) for tier in tiers)
     return tuple(tier for tier in left if tier)
@@ -84,12 +86,3 @@ def affordable(tiers: tuple[tuple[PoolState, ...], ...], arrived: Arrived, max_u
 
 def label_of(tiers: tuple[tuple[PoolState, ...], ...]) -> str:
     return " ".join(pool.spec.name for tier in tiers for pool in tier)
-
-
-def _allows(policy: SpillPolicy, pool: PoolState, place: int) -> bool:
-    spec = pool.spec
-    return (
-        (policy.tiers is None or place < policy.tiers)
-        and (policy.hosted or not spec.hosted)
-        and all(tag in spec.residency for tag in policy.residency)
-    )

@@ -29,6 +29,7 @@ class Slots:
         endpoint.work += request.work
         request.rate.in_flight += 1
         request.endpoint = endpoint
+        request.sent_beside = pool.in_flight
         request.sent_at = now
         request.attempt += 1
         counters.dispatched += 1
