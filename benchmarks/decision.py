@@ -120,8 +120,7 @@ def full_house(requests: int) -> dict[str, float]:
         now = 1.0
         for name in names:
             now += 0.001
-            handle(arrived(name), now)
-            effects = handle(ended(running.pop()), now)
+            effects = [*handle(arrived(name), now), *handle(ended(running.pop()), now)]
             running.extend(effect.request for effect in effects if type(effect) is Dispatch)
 
     return {"queue_and_dispatch_us": spent_us(work, requests)}

@@ -10,15 +10,17 @@ from spillway.testing.stage import Stage, fleet, model, pool, sent_to
 from spillway.traffic.breaker import NEXT, Breaker, Turn
 from spillway.traffic.effects import BreakerChanged, BreakerState, Dispatch, Effect, Queued, Refuse, SpillReason
 from spillway.traffic.events import Configured, DrainSet, Fault, Probed
-from spillway.traffic.fleet import BreakerRules, Fleet, RetryRules
+from spillway.traffic.fleet import BreakerRules, Fleet, RetryRules, SpillRules
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
 E0 = EndpointUrl("http://east-0")
 
 
 def once(world: Fleet, attempts: int = 1) -> Fleet:
-    """Nothing is retried, so that every failure is one request's end."""
-    return msgspec.structs.replace(world, retries=RetryRules(attempts=attempts, budget_floor=1000))
+    """Nothing is retried, so that every failure is one request's end; what comes back carries all of its share at once."""
+    return msgspec.structs.replace(
+        world, retries=RetryRules(attempts=attempts, budget_floor=1000), spill=SpillRules(ramp_s=0.0)
+    )
 
 
 def states(effects: list[Effect]) -> list[BreakerState]:
@@ -112,7 +114,7 @@ def test_realtime_is_spared_the_trial_while_another_may_take_it() -> None:
             stage.end(f"r{number}")
     assert stage.brain.snapshot().pools[0].endpoints[0].breaker is OPEN
     stage.advance(2.0)
-    for number in range(5):
+    for number in range(2):
         stage.arrive(f"urgent{number}", Priority.REALTIME)
     assert stage.brain.snapshot().pools[0].endpoints[0].in_flight == 0
     stage.arrive("trial", Priority.BATCH)

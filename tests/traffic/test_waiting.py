@@ -87,7 +87,20 @@ def test_the_room_is_bounded_by_requests() -> None:
         assert isinstance(stage.arrive(f"w{number}", tenant=f"t{number}")[0], Queued)
     refused = refusal(stage.arrive("over", tenant="z"))
     assert (refused.outcome, refused.retry_after_s) == (Outcome.REFUSED, 1.0)
-    assert refusal(stage.arrive("urgent", REALTIME, tenant="y")).outcome is Outcome.REFUSED
+
+
+def test_in_a_full_room_the_urgent_take_the_place_of_the_youngest_who_is_less_urgent() -> None:
+    stage = Stage(room(fleet(pool("east", 1)), max_requests=3))
+    stage.arrive("running")
+    for number in range(3):
+        stage.arrive(f"w{number}", tenant=f"t{number}")
+    effects = stage.arrive("urgent", REALTIME, tenant="y")
+    assert (refusal(effects).request, refusal(effects).outcome) == ("w2", Outcome.EVICTED)
+    assert Queued(RequestId("urgent")) in effects
+    for number in range(2):
+        stage.arrive(f"urgent{number}", REALTIME, tenant=f"y{number}")
+    last = refusal(stage.arrive("urgent3", REALTIME, tenant="y3"))
+    assert (last.request, last.outcome) == ("urgent3", Outcome.REFUSED)
 
 
 def test_the_room_is_bounded_by_bytes() -> None:

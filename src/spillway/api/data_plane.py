@@ -1,7 +1,8 @@
 """The public port: hot paths go straight to the pipeline, every other path to the ASGI app. Hot path.
 
 One pass over the headers picks out what matters here; nothing a client sends is passed on but the request id, the trace
-context and the body. Inbound x-spillway-* headers are therefore never seen by an upstream.
+context and the body. Inbound x-spillway-* headers are therefore never seen by an upstream. Of `x-spillway-hops` it matters
+only that it is there: it takes tiers away from whoever sends it, and gives nothing.
 """
 
 import re
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from spillway.api.errors import OUTCOME_OF, error_answer, refusal
 from spillway.api.openai_client import OpenAIClient
+from spillway.core.clock import Seconds
 from spillway.core.ids import RequestId, RequestIds
 from spillway.core.outcome import Outcome
 from spillway.core.rng import Rng
@@ -27,7 +29,12 @@ HOT_PATHS: dict[bytes, Kind] = {
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
 _SESSION_HEADERS = frozenset((b"x-session-id", b"session-id"))
 _KEY_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
-_READ = _KEY_HEADERS | _SESSION_HEADERS | {b"x-request-id", b"traceparent", b"content-encoding"}
+_PRIORITY = b"x-priority"
+_DEADLINE = b"x-deadline-ms"
+_HOPS = b"x-spillway-hops"
+_READ = _KEY_HEADERS | _SESSION_HEADERS | {
+    b"x-request-id", b"traceparent", b"content-encoding", _PRIORITY, _DEADLINE, _HOPS,
+}  # fmt: skip
 """All other headers are passed over."""
 _JSON = b"content-type: application/json\r\n"
 
@@ -83,8 +90,9 @@ class DataPlane:
 
     def _take(self, exchange: Exchange, path: bytes, kind: Kind) -> None:
         secret = client_id = traceparent = b""
-        session = ""
-        encoded = False
+        session = priority = ""
+        deadline_s: Seconds | None = None
+        encoded, hops = False, 0
         for name, value in exchange.headers:
             if name not in _READ:
                 continue
@@ -98,6 +106,12 @@ class DataPlane:
                 encoded = value.lower() != b"identity"
             elif name in _SESSION_HEADERS:
                 session = value.decode("latin-1")[:256]
+            elif name == _PRIORITY:
+                priority = value.decode("latin-1")
+            elif name == _DEADLINE:
+                deadline_s = _seconds_of_ms(value)
+            elif name == _HOPS:
+                hops = 1 if value.strip() not in (b"", b"0") else 0
             else:
                 secret = secret or value
         request = self._ids.next()
@@ -110,7 +124,9 @@ class DataPlane:
         if client_id and _REQUEST_ID.match(client_id):
             extra += b"x-client-request-id: %b\r\n" % client_id
         extra += self._tracing.begin(request, traceparent)
-        call = self._pipeline.take(Ask(request, kind, path, secret, exchange.body, extra, session), client)
+        call = self._pipeline.take(
+            Ask(request, kind, path, secret, exchange.body, extra, session, priority, deadline_s, hops), client
+        )
         if call is not None:
             exchange.listener = call
 
@@ -118,3 +134,12 @@ class DataPlane:
         self._observer.refused(Outcome.METHOD_NOT_ALLOWED)
         status, body = error_answer(Outcome.METHOD_NOT_ALLOWED)
         exchange.respond(status, _JSON + b"allow: POST\r\n", body)
+
+
+def _seconds_of_ms(value: bytes) -> Seconds | None:
+    """None for what is not a number of milliseconds above 0: a deadline that cannot be read binds nobody."""
+    try:
+        ms = float(value)
+    except ValueError:
+        return None
+    return ms / 1000.0 if 0.0 < ms < 86_400_000.0 else None

@@ -37,6 +37,12 @@ ERRORS: dict[Outcome, ErrorShape] = {
     Outcome.FORBIDDEN: ErrorShape(
         403, "invalid_request_error", "model_not_allowed", "Your key may not use this model."
     ),
+    Outcome.NO_POOL_ALLOWED: ErrorShape(
+        403,
+        "invalid_request_error",
+        "no_pool_allowed",
+        "Your spill policy leaves no pool that could serve this request.",
+    ),
     Outcome.MODEL_NOT_FOUND: ErrorShape(404, "invalid_request_error", "model_not_found", "The model does not exist."),
     Outcome.UNSUPPORTED_ENDPOINT: ErrorShape(
         404, "invalid_request_error", "unsupported_endpoint", "There is no such endpoint."

@@ -187,6 +187,7 @@ class Worker:
         self._metrics.configured(configuration.models)
         self._driver.tell(Configured(configuration.fleet().sliced(self._member, self._members)))
         self._pipeline.models = configuration.public_names()
+        self._pipeline.tenants = configuration.standings()
 
     def _reconfigure(self, configuration: Configuration) -> None:
         try:

@@ -30,6 +30,8 @@ class _Endpoint:
         self._base_path = urlsplit(url).path.rstrip("/").encode()
         authority = origin.destination.authority.encode()
         credentials = b"" if spec.api_key is None else b"authorization: Bearer %b\r\n" % spec.api_key.encode()
+        if spec.peer:
+            credentials += b"x-spillway-hops: 1\r\n"
         self._fixed = b"host: %b\r\n%baccept-encoding: identity\r\n" % (authority, credentials)
         self._heads: dict[bytes, bytes] = {}
 

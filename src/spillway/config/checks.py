@@ -29,10 +29,14 @@ def check(configuration: Configuration, document: Document, environ: Mapping[str
         checks.model(name, model)
     checks.public_names()
     checks.keys()
+    checks.tenants()
     if not document.problems:
         for sentence in fleet_problems(configuration.fleet()):
             path = _place_of(sentence, configuration)
-            document.report(path, sentence, at_key=path[0] in ("pools", "models", "priorities"))
+            document.report(path, sentence, at_key=path[0] in ("pools", "models", "policies", "priorities"))
+
+
+_SECTION = {"priority": "priorities", "policy": "policies"}
 
 
 class _Checks:
@@ -144,14 +148,23 @@ class _Checks:
                 if model not in names and self._document.find(("models", model)) is None:
                     self._unknown(("keys", index, "models", place), "model", model)
 
+    def tenants(self) -> None:
+        configuration = self._configuration
+        for name, tenant in configuration.tenants.items():
+            if tenant.policy is not None and self._document.find(("policies", tenant.policy)) is None:
+                self._unknown(("tenants", name, "policy"), "policy", tenant.policy, "policies")
+            if tenant.organization is not None and self._document.find(("organizations", tenant.organization)) is None:
+                self._unknown(("tenants", name, "organization"), "organization", tenant.organization)
+
     def _report(self, path: Path, message: str, *, at_key: bool = False) -> None:
         self._document.report(path, message, at_key=at_key)
 
-    def _unknown(self, path: Path, noun: str, name: str) -> None:
-        node = self._document.find((f"{noun}s",))
+    def _unknown(self, path: Path, noun: str, name: str, section: str = "") -> None:
+        plural = section or f"{noun}s"
+        node = self._document.find((plural,))
         known = sorted(node.value) if node is not None and isinstance(node.value, dict) else []
         choice = (
-            f"; there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else f"; there are no {noun}s"
+            f"; there {'are' if len(known) > 1 else 'is'} {', '.join(known)}" if known else f"; there are no {plural}"
         )
         self._report(path, f"there is no {noun} '{name}'{choice}")
 
@@ -195,9 +208,10 @@ def _place_of(sentence: str, configuration: Configuration) -> Path:
     for section, names in (
         ("pool", configuration.pools),
         ("model", configuration.models),
+        ("policy", configuration.policies),
         ("priority", ("realtime", "interactive", "batch")),
     ):
         for name in names:
             if sentence.startswith(f"{section} {str(name)!r}"):
-                return ("priorities" if section == "priority" else f"{section}s", str(name))
+                return (_SECTION.get(section, f"{section}s"), str(name))
     return tuple(sentence.split(" ", 1)[0].split("."))

@@ -11,23 +11,33 @@ from spillway.config.settings import (
     Key,
     Model,
     ModelKey,
+    Organization,
+    OrganizationKey,
+    PolicyKey,
     Pool,
     PoolKey,
     Priorities,
     PriorityRule,
     Shared,
+    Tenant,
+    TenantKey,
+    WorkWeights,
 )
-from spillway.core.ids import ModelName, PoolName, VersionName
+from spillway.core.ids import ModelName, OrganizationId, PolicyName, PoolName, TenantId, VersionName
 from spillway.core.priority import Priority
+from spillway.gateway.ports import Standing
 from spillway.store.settings import Settings as StoreSettings
 from spillway.telemetry.settings import Settings as TelemetrySettings
 from spillway.traffic.fleet import (
     BreakerRules,
+    FairnessRules,
     Fleet,
     ModelSpec,
     PoolSpec,
     PrioritySpec,
     RetryRules,
+    SpillPolicy,
+    SpillRules,
     WaitingRoom,
     default_priorities,
 )
@@ -48,16 +58,24 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     waiting_room: WaitingRoom = WaitingRoom()
     breaker: BreakerRules = BreakerRules()
     retries: RetryRules = RetryRules()
+    policies: dict[PolicyKey, SpillPolicy] = {}
+    organizations: dict[OrganizationKey, Organization] = {}
+    tenants: dict[TenantKey, Tenant] = {}
+    fairness: WorkWeights = WorkWeights()
+    spill: SpillRules = SpillRules()
 
     def fleet(self) -> Fleet:
         """What the brain knows of the world."""
         return Fleet(
             pools={name: self._pool_spec(name, pool) for name, pool in self.pools.items()},
-            models={name: ModelSpec(name, model.tiers, model.slo) for name, model in self.models.items()},
+            models={name: ModelSpec(name, model.tiers, model.slo, model.policy) for name, model in self.models.items()},
             priorities=self._priorities(),
             waiting_room=self.waiting_room,
             breaker=self.breaker,
             retries=self.retries,
+            policies=self.policies,
+            fairness=self._fairness(),
+            spill=self.spill,
         )
 
     def upstreams(self) -> list[UpstreamSpec]:
@@ -73,9 +91,17 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 ca_file=pool.ca_file,
                 proxy=pool.proxy,
                 probe_path=pool.probe_path,
+                peer=pool.peer,
             )
             for name, pool in self.pools.items()
         ]
+
+    def standings(self) -> dict[TenantId, Standing]:
+        """The tenants of which the configuration says something."""
+        return {
+            name: Standing(tenant.organization or OrganizationId(""), tenant.policy or PolicyName(""))
+            for name, tenant in self.tenants.items()
+        }
 
     def public_names(self) -> dict[str, ModelName]:
         """Each name that clients may use, aliases included, and the model it stands for."""
@@ -94,6 +120,20 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             limit=auto_limit(pool.capacity, slos) if pool.limit == "auto" else pool.limit,
             rtt_s=0.0 if cluster is None else cluster.rtt_ms / 1000.0,
             capacity=pool.capacity,
+            price=pool.price,
+            residency=(*pool.residency, *(() if cluster is None else cluster.residency)),
+            accounting=pool.accounting,
+            own_share=pool.own_share,
+            adaptive=pool.limit == "auto",
+        )
+
+    def _fairness(self) -> FairnessRules:
+        """Weights of 1 are those of everybody: they need no entry."""
+        return FairnessRules(
+            organizations={name: one.weight for name, one in self.organizations.items() if one.weight != 1.0},
+            tenants={name: one.weight for name, one in self.tenants.items() if one.weight != 1.0},
+            input_weight=self.fairness.input_weight,
+            output_weight=self.fairness.output_weight,
         )
 
     def _priorities(self) -> dict[Priority, PrioritySpec]:

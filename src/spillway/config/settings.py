@@ -9,12 +9,21 @@ import msgspec
 
 from spillway.backends.settings import ProbeSettings
 from spillway.core.clock import Seconds
-from spillway.core.ids import ClusterName, EndpointUrl, ModelName, PoolName, TenantId, VersionName
+from spillway.core.ids import (
+    ClusterName,
+    EndpointUrl,
+    ModelName,
+    OrganizationId,
+    PolicyName,
+    PoolName,
+    TenantId,
+    VersionName,
+)
 from spillway.core.priority import Priority
 from spillway.core.usage import Price
 from spillway.gateway.settings import GatewaySettings
 from spillway.net.settings import ClientLimits, ServerLimits
-from spillway.traffic.fleet import Capacity, Slo
+from spillway.traffic.fleet import Accounting, Capacity, Slo, SpillPolicy
 
 _NAME = msgspec.Meta(pattern="^[!-~]{1,128}$", extra={"words": "a name of 1 to 128 visible ASCII characters"})
 _ADDRESS = msgspec.Meta(
@@ -70,6 +79,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     region: str = ""
     rtt_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    residency: tuple[Annotated[str, _NAME], ...] = ()
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +94,10 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     api_key: Annotated[str, _TEXT] | None = None
     limit: Annotated[int, msgspec.Meta(ge=0)] | Literal["auto"] = "auto"
     capacity: Capacity | None = None
+    accounting: Accounting = Accounting.EXACT
+    own_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    residency: tuple[Annotated[str, _NAME], ...] = ()
+    peer: bool = False
     price: Price = Price()
     ca_file: Annotated[str, _TEXT] | None = None
     proxy: Annotated[str, _TEXT] | None = None
@@ -104,7 +118,32 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     tiers: tuple[tuple[Annotated[PoolName, _NAME], ...], ...]
     slo: Slo = Slo()
+    policy: SpillPolicy = SpillPolicy()
     aliases: tuple[Annotated[ModelName, _NAME], ...] = ()
+
+
+class WorkWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a token weighs when work is shared: work tokens = input_weight · input + output_weight · output."""
+
+    input_weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    output_weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 4.0
+
+
+_WEIGHT = msgspec.Meta(gt=0, le=1000)
+
+
+class Organization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`weight`: its share among the organizations that wait."""
+
+    weight: Annotated[float, _WEIGHT] = 1.0
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for all keys of a tenant. `weight`: its share in its organization, while it waits. `policy`: one of `policies`."""
+
+    organization: Annotated[OrganizationId, _NAME] | None = None
+    weight: Annotated[float, _WEIGHT] = 1.0
+    policy: Annotated[PolicyName, _NAME] | None = None
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,3 +177,6 @@ class Priorities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 PoolKey = Annotated[PoolName, _NAME]
 ClusterKey = Annotated[ClusterName, _NAME]
 ModelKey = Annotated[ModelName, _NAME]
+PolicyKey = Annotated[PolicyName, _NAME]
+OrganizationKey = Annotated[OrganizationId, _NAME]
+TenantKey = Annotated[TenantId, _NAME]

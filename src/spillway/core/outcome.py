@@ -18,6 +18,7 @@ class Outcome(enum.StrEnum):
     UNAUTHENTICATED = "unauthenticated"  # no key, or an unknown, expired or revoked one
     FORBIDDEN = "forbidden"  # the key may not use this model
     MODEL_NOT_FOUND = "model_not_found"
+    NO_POOL_ALLOWED = "no_pool_allowed"  # the spill policy, or its price ceiling, leaves no pool of the model
     UNSUPPORTED_ENDPOINT = "unsupported_endpoint"  # no such path here
     METHOD_NOT_ALLOWED = "method_not_allowed"
 

@@ -29,6 +29,9 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     extra_headers: bytes  # for the upstream
     session: str = ""
+    priority: str = ""  # what a header asks for; it goes before `service_tier`
+    deadline_s: Seconds | None = None  # from now; an answer that ends later is of no use
+    hops: int = 0  # from a gateway that is a peer
 
 
 class Progress(Protocol):

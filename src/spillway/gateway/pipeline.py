@@ -4,30 +4,33 @@ from hashlib import blake2b
 
 from spillway.core.clock import Clock, Seconds
 from spillway.core.errors import BadRequestError
-from spillway.core.ids import ModelName
+from spillway.core.ids import ModelName, TenantId
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver
-from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served
+from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served, Standing
 from spillway.gateway.settle import Settlement
 from spillway.traffic.events import Arrived
 from spillway.wire import envelope
 from spillway.wire.tokens import TokenRatio
 
-_PRIORITY_OF_TIER = {
+_PRIORITY_OF_WORD = {
+    "realtime": Priority.REALTIME,
+    "interactive": Priority.INTERACTIVE,
     "flex": Priority.BATCH,
     "batch": Priority.BATCH,
     "default": Priority.INTERACTIVE,
     "auto": Priority.INTERACTIVE,
     "priority": Priority.REALTIME,
 }
+NO_STANDING = Standing()
 NO_MODEL = ModelName("")
 """In the record of a request whose model is not one of ours: the name is the client's text and goes nowhere."""
 
 
 class Pipeline:
-    """`models` maps each public name, aliases included, to the model it stands for."""
+    """`models` maps each public name, aliases included, to the model it stands for; `tenants` has those of which something is said."""
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Pipeline:
     ) -> None:
         self._keyring = keyring
         self.models = models
+        self.tenants: dict[TenantId, Standing] = {}
         self._driver = driver
         self._settlement = settlement
         self._observer = observer
@@ -82,16 +86,19 @@ class Pipeline:
 
         # admit
         tier = asked.service_tier
-        wanted = Priority.INTERACTIVE if tier is None else _PRIORITY_OF_TIER.get(tier, Priority.INTERACTIVE)
+        wanted = _PRIORITY_OF_WORD.get(ask.priority or tier or "default", Priority.INTERACTIVE)
         priority = wanted.capped_by(principal.highest_priority)
         ratio = self._ratios.get(model) or self._first_ratio(model)
         call = Call(ask, principal, model, priority, asked, ratio, client, self._driver, arrived_at)
-        session = asked.prompt_cache_key or ask.session or asked.user
+        user = asked.safety_identifier or asked.user
+        session = asked.prompt_cache_key or ask.session or user
+        standing = self.tenants.get(principal.tenant, NO_STANDING)
         tokens, output = call.input_tokens, asked.output_tokens_estimate
-        self._driver.admit(
-            call,
-            Arrived(ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), _veiled(session)),
-        )
+        arrived = Arrived(  # by position: half the cost of by name, once a request
+            ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), _veiled(session),
+            standing.organization, _veiled(user), standing.policy, ask.deadline_s, (), ask.hops,
+        )  # fmt: skip
+        self._driver.admit(call, arrived)
         return None if call.ended else call
 
     def _first_ratio(self, model: ModelName) -> TokenRatio:

@@ -4,7 +4,17 @@ from typing import Protocol
 
 import msgspec
 
-from spillway.core.ids import EndpointUrl, KeyId, ModelName, PoolName, RequestId, TenantId, VersionName
+from spillway.core.ids import (
+    EndpointUrl,
+    KeyId,
+    ModelName,
+    OrganizationId,
+    PolicyName,
+    PoolName,
+    RequestId,
+    TenantId,
+    VersionName,
+)
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import Price, UsageRecord
@@ -19,6 +29,13 @@ class Principal(msgspec.Struct, frozen=True):
     tenant: TenantId
     models: frozenset[ModelName] | None
     highest_priority: Priority
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What holds for a tenant, whichever key it uses."""
+
+    organization: OrganizationId = OrganizationId("")
+    policy: PolicyName = PolicyName("")
 
 
 class Keyring(Protocol):

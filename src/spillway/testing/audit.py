@@ -22,10 +22,11 @@ from spillway.traffic.events import (
     LimitSet,
     Woke,
 )
-from spillway.traffic.fleet import Fleet
+from spillway.traffic.fleet import Fleet, PoolSpec
 from spillway.traffic.snapshot import Snapshot
 
 LONGEST_PENALTY_S = 30.0
+LONGEST_RAMP_S = 30.0
 Place = tuple[PoolName, EndpointUrl]
 REFUSALS = frozenset(
     (Outcome.REFUSED, Outcome.EVICTED, Outcome.UNAVAILABLE, Outcome.UPSTREAM_ERROR, Outcome.UPSTREAM_TIMEOUT)
@@ -56,6 +57,7 @@ class Audit:
         self.limits: dict[PoolName, int | None] = {}
         self.drained: set[EndpointUrl] = set()
         self.breakers: dict[Place, BreakerState] = {}
+        self.changed_at: dict[Place, Seconds] = {}
         self.trials: dict[Place, RequestId] = {}
         self.overloaded_at: dict[Place, Seconds] = {}
         self.wake_at: Seconds = inf
@@ -166,6 +168,7 @@ class Audit:
             place = (effect.pool, effect.endpoint)
             assert self.breakers.get(place, BreakerState.CLOSED) is not effect.state
             self.breakers[place] = effect.state
+            self.changed_at[place] = now
             self.trials.pop(place, None)
 
     def _dispatched(self, effect: Dispatch, now: Seconds) -> None:
@@ -247,11 +250,8 @@ class Audit:
         for name in (name for tier in self.fleet.models[followed.arrived.model].tiers for name in tier):
             spec, override = self.fleet.pools[name], self.limits.get(name)
             limit = spec.limit if override is None else override
-            if (
-                spec.capacity is not None
-                or not limit
-                or self.in_flight.get(name, 0) >= max(1, int(ceiling * limit + 1e-9))
-            ):
+            slots = max(1, int(ceiling * max(1, int(limit * self._carried(spec, now) + 1e-9)) + 1e-9))
+            if spec.capacity is not None or not limit or self.in_flight.get(name, 0) >= slots:
                 continue
             for url in spec.endpoints:
                 closed = self.breakers.get((name, url), BreakerState.CLOSED) is BreakerState.CLOSED
@@ -259,6 +259,16 @@ class Audit:
                 if closed and calm and url not in self.drained:
                     return True
         return False
+
+    def _carried(self, spec: PoolSpec, now: Seconds) -> float:
+        """At least this part of the limit is open: a tenth for an endpoint that was sick of late, all of it for the others."""
+        parts = 0.0
+        for url in spec.endpoints:
+            place = (spec.name, url)
+            if url in self.drained or self.breakers.get(place, BreakerState.CLOSED) is not BreakerState.CLOSED:
+                continue
+            parts += 1.0 if now > self.changed_at.get(place, -inf) + LONGEST_RAMP_S else 0.1
+        return parts / len(spec.endpoints)
 
     def _max_wait_s(self, followed: Followed) -> Seconds:
         return self.fleet.priorities[followed.arrived.priority].max_wait_s

@@ -15,6 +15,7 @@ class SpillReason(enum.StrEnum):
     SATURATED = "saturated"  # the earlier tiers are at their ceiling for this priority
     UNHEALTHY = "unhealthy"  # no endpoint of the earlier tiers may be used
     FAILED = "failed"  # an attempt in an earlier tier failed
+    POLICY = "policy"  # its policy leaves none of the earlier tiers
 
 
 class BreakerState(enum.StrEnum):

@@ -82,6 +82,15 @@ class SpillPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_usd: float | None = None
 
 
+def allows(policy: SpillPolicy, pool: PoolSpec, tier: int) -> bool:
+    """Whether the policy lets requests be served by a pool of this tier (0: the first), its price aside."""
+    return (
+        (policy.tiers is None or tier < policy.tiers)
+        and (policy.hosted or not pool.hosted)
+        and all(tag in pool.residency for tag in policy.residency)
+    )
+
+
 class ModelSpec(msgspec.Struct, frozen=True):
     """Tiers are tried in order; pools of one tier are equals. `policy` holds for every request, with that of its key."""
 

@@ -6,7 +6,7 @@ from math import inf
 from spillway.core.clock import Seconds
 from spillway.core.outcome import Outcome
 from spillway.traffic.effects import BreakerChanged, BreakerState, Effect
-from spillway.traffic.pools import EndpointState
+from spillway.traffic.pools import RAMP_STEPS, EndpointState, PoolState
 from spillway.traffic.requests import RequestState
 from spillway.traffic.timers import Timers
 from spillway.traffic.world import World
@@ -39,7 +39,7 @@ class Health:
 
     __slots__ = ("_timers", "_world")
 
-    def __init__(self, world: World, timers: Timers[RequestState | EndpointState]) -> None:
+    def __init__(self, world: World, timers: Timers[RequestState | EndpointState | PoolState]) -> None:
         self._world = world
         self._timers = timers
 
@@ -55,16 +55,20 @@ class Health:
             if evidence is Evidence.WELL:
                 breaker.passed()
             elif evidence is Evidence.SICK and breaker.trips_on_fault(now):
-                breaker.trip(now, last=self._world.is_last_usable(endpoint))
+                last = self._world.is_last_usable(endpoint)
+                breaker.trip(now, last=last)
+                endpoint.was_open = not last
                 self._changed(endpoint, effects)
                 self.update(endpoint, now, effects)
         elif breaker.state is BreakerState.HALF_OPEN and is_trial:
             if evidence is Evidence.WELL:
                 breaker.close()
+                self._begin_slowly(endpoint, now)
                 self._changed(endpoint, effects)
             elif evidence is Evidence.SICK:
                 last = self._world.is_last_usable(endpoint)
                 breaker.trial_failed(now, last=last)
+                endpoint.was_open |= not last
                 if not last:
                     self._changed(endpoint, effects)
             self.update(endpoint, now, effects)
@@ -101,10 +105,22 @@ class Health:
             breaker.time_over()
             self._changed(endpoint, effects)
         endpoint.pool.refresh(now)
-        back_at = endpoint.back_at(now)
-        if now < back_at < endpoint.timer and back_at < inf:
-            endpoint.timer = back_at
-            self._timers.add(back_at, endpoint)
+        due = endpoint.back_at(now)
+        if due <= now < endpoint.ramp_until:
+            due = min(endpoint.ramp_until, now + (endpoint.ramp_until - endpoint.ramp_from) / RAMP_STEPS)
+        if now < due < endpoint.timer and due < inf:
+            endpoint.timer = due
+            self._timers.add(due, endpoint)
+
+    def _begin_slowly(self, endpoint: EndpointState, now: Seconds) -> None:
+        """Back from the dead: its share of the limit grows over max(ramp_s, 5·x). The last of a model, which never was OPEN, carries
+        all of it at once: there is nobody else to carry it meanwhile."""
+        if not endpoint.was_open:
+            return
+        endpoint.was_open = False
+        capacity = endpoint.pool.spec.capacity
+        endpoint.ramp_from = now
+        endpoint.ramp_until = now + max(self._world.fleet.spill.ramp_s, 0.0 if capacity is None else 5.0 * capacity.x_s)
 
     def _changed(self, endpoint: EndpointState, effects: list[Effect]) -> None:
         effects.append(BreakerChanged(endpoint.url, endpoint.pool.spec.name, endpoint.breaker.state))

@@ -6,14 +6,21 @@ Whether a pool admits a priority is two comparisons of integers; everything they
 
 from collections import OrderedDict
 from math import inf
+from typing import NamedTuple
 
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, ModelName
 from spillway.core.priority import Priority
+from spillway.traffic.affinity import Affinity
 from spillway.traffic.breaker import Breaker
+from spillway.traffic.capacity import CapacityLine
 from spillway.traffic.effects import BreakerState
-from spillway.traffic.fleet import BreakerRules, Fleet, PoolSpec
+from spillway.traffic.events import Arrived
+from spillway.traffic.fleet import Accounting, BreakerRules, Fleet, PoolSpec
+from spillway.traffic.foreign import Foreign
+from spillway.traffic.limits import WINDOW_S, AdaptiveLimit
 from spillway.traffic.retries import RetryBudget
+from spillway.traffic.spill import SpillShare
 
 RANKS = range(len(Priority))
 KV_FILL = 0.9  # of the KV tokens: engines begin to preempt before the last block is taken
@@ -21,19 +28,35 @@ MINIMUM_SHARES = (0, 10, 2)  # by rank: percent of the requests dispatched to a 
 A_REQUEST = 100  # what a request costs in these; whole numbers, for ten tenths in floats are less than one
 MOST_OWED = 4 * A_REQUEST  # an old debt is not paid back in one long burst
 UNBOUNDED = 1 << 62
-FEW = 4  # endpoints that are all looked at; of more, two are drawn
+RAMP_START = 0.1
+RAMP_STEPS = 20
+
+
+class RouteKey(NamedTuple):
+    """A model, and the pools that its policy leaves (`routes.label_of`)."""
+
+    model: ModelName
+    label: str
 
 
 class EndpointState:
     """One endpoint of one pool. The same server in two pools has two of these: one model may be sick there and the other not."""
 
-    __slots__ = ("breaker", "draining", "in_flight", "penalty_until", "pool", "retired", "timer", "url")
+    __slots__ = (
+        "breaker", "draining", "foreign", "in_flight", "penalty_until", "pool", "ramp_from", "ramp_until", "retired", "timer",
+        "url", "was_open", "work",
+    )  # fmt: skip
 
     def __init__(self, url: EndpointUrl, pool: "PoolState", rules: BreakerRules) -> None:
         self.url = url
         self.pool = pool
         self.breaker = Breaker(rules)
         self.in_flight = 0
+        self.work = 0.0  # work tokens of what is in flight
+        self.foreign = Foreign()  # what others send there, by its own gauges
+        self.ramp_from: Seconds = -inf  # slow start: it was OPEN, and closed then
+        self.ramp_until: Seconds = -inf
+        self.was_open = False  # since it last carried all of its share
         self.draining = False
         self.retired = False  # not in the configuration any more; kept while something runs here
         self.penalty_until: Seconds = 0.0  # it said 429 or 503: full until then
@@ -51,59 +74,118 @@ class EndpointState:
             return inf
         return max(now, self.penalty_until, 0.0 if self.breaker.state is BreakerState.CLOSED else self.breaker.until)
 
+    def carries(self, now: Seconds) -> float:
+        """The part of its share of the pool's limit that it may carry now: 0 while it may not serve, RAMP_START while it is on
+        trial or when it has just come back, then more, up to 1."""
+        if not self.usable:
+            return 0.0
+        if self.breaker.state is not BreakerState.CLOSED and len(self.pool.endpoints) > 1:
+            return RAMP_START
+        if now >= self.ramp_until:
+            return 1.0
+        return RAMP_START + (1.0 - RAMP_START) * (now - self.ramp_from) / (self.ramp_until - self.ramp_from)
+
 
 class PoolState:
     """One pool. `slots[rank]`: most in flight up to which a request of that rank is admitted, 0 while no endpoint can take one.
 
-    slots = max(1, ⌊ceiling · limit⌋) for a limit of at least 1: a pool of one slot still serves every priority.
-    `kv_slots[rank]` is the same in KV tokens. Both look at what is held before the request, so that a request larger
-    than the bound runs alone rather than never; the overshoot is one request, which is what KV_FILL leaves room for.
+    limit: what is configured, overridden or found on line, times the part of its endpoints that may carry it now.
+    slots = max(1, ⌊ceiling · limit · own share⌋ − what others hold): a pool of one slot still serves every priority, and gauges
+    can close a pool down to one request but not shut it. `kv_slots[rank]` is the same in KV tokens. Both look at what is held
+    before the request, so that a request larger than the bound runs alone rather than never; the overshoot is one request,
+    which is what KV_FILL leaves room for.
     """
 
     __slots__ = (
         "_ceilings",
+        "_rules",
+        "affinity",
         "budget",
         "credits",
         "endpoints",
+        "foreign",
         "healthy",
         "in_flight",
+        "in_panic",
         "kv_held",
         "kv_limit",
         "kv_slots",
         "limit",
+        "line",
         "models",
+        "most_in_flight",
         "override",
+        "quota",
+        "quota_until",
         "ready",
         "retired",
+        "search",
+        "searched_at",
+        "share",
+        "shared_at",
         "slots",
         "spec",
+        "tick_at",
         "trials",
+        "usd_per_s",
         "wanted",
         "wanted_by",
+        "work",
     )  # fmt: skip
 
     def __init__(self, spec: PoolSpec, fleet: Fleet) -> None:
         self.in_flight = 0
+        self.most_in_flight = 0  # since the last look at the adaptive limit
         self.kv_held = 0
+        self.work = 0.0  # work tokens in flight
+        self.foreign = 0.0  # requests of others in its engines, above what is theirs by share
+        self.quota: int | None = None  # most in flight by what a provider says is left, until `quota_until`
+        self.quota_until: Seconds = -inf
         self.retired = False
         self.override: int | None = None
         self.endpoints: dict[EndpointUrl, EndpointState] = {}
         self.ready: tuple[EndpointState, ...] = ()  # CLOSED, not draining, not under a penalty
         self.trials: tuple[EndpointState, ...] = ()  # HALF_OPEN and waiting for a trial
         self.models: tuple[ModelName, ...] = ()  # those with this pool in a tier
-        self.wanted_by: tuple[OrderedDict[ModelName, None], ...] = tuple(OrderedDict[ModelName, None]() for _ in RANKS)
+        self.wanted_by: tuple[OrderedDict[RouteKey, None], ...] = tuple(OrderedDict[RouteKey, None]() for _ in RANKS)
+        self.in_panic: set[RouteKey] = set()  # routes that pass by ceilings
         self.wanted = 0  # entries of wanted_by
         self.credits = [0 for _ in RANKS]
         self.budget = RetryBudget(fleet.retries)
         self.slots = [0 for _ in RANKS]
         self.kv_slots = [0 for _ in RANKS]
+        self.tick_at: Seconds = inf  # when `pulse` looks at it next
+        self.line = CapacityLine(spec.capacity)
+        self.search: AdaptiveLimit | None = None
+        self.searched_at: Seconds = 0.0
+        self.share: SpillShare | None = None
+        self.shared_at: Seconds = 0.0
+        self.affinity: Affinity | None = None
         self.configure(spec, fleet)
 
     def configure(self, spec: PoolSpec, fleet: Fleet) -> None:
         """Limits and ceilings. Endpoints are the reconfiguration's business; `refresh` must follow."""
         self.spec = spec
         self.budget.rules = fleet.retries
+        self.usd_per_s = fleet.spill.usd_per_s
+        if spec.capacity != self.line.given:
+            self.line = CapacityLine(spec.capacity)
+        if spec.accounting is Accounting.EXACT:
+            self.share = None
+        elif self.share is None:
+            self.share = SpillShare(spec.name, fleet.spill)
+        else:
+            self.share.rules = fleet.spill
+        if not spec.adaptive:
+            self.search = None
+        elif self.search is None:
+            self.search = AdaptiveLimit(spec.limit, gap_s=spec.rtt_s + WINDOW_S)
+        if len(spec.endpoints) < 2:
+            self.affinity = None
+        elif self.affinity is None:
+            self.affinity = Affinity()
         self._ceilings = tuple(fleet.priorities[priority].ceiling for priority in Priority)
+        self._rules = fleet.spill
 
     def retire(self) -> None:
         """Out of the configuration: takes nothing more, and is kept until what runs here has ended."""
@@ -115,18 +197,47 @@ class PoolState:
     def refresh(self, now: Seconds) -> None:
         """Brings the summaries up to date: O(endpoints of this pool), on events that change them only."""
         capacity = self.spec.capacity
-        limit = 0 if self.retired else self.spec.limit if self.override is None else self.override
-        if capacity is not None and capacity.max_sequences is not None:
-            limit = min(limit, capacity.max_sequences)
-        self.limit = max(0, limit)
+        self.limit = self._limit(now)
         kv_tokens = None if capacity is None else capacity.kv_tokens
         self.kv_limit = UNBOUNDED if kv_tokens is None else max(1, int(KV_FILL * kv_tokens))
         self.healthy = any(e.usable and e.breaker.state is BreakerState.CLOSED for e in self.endpoints.values())
         self.ready = tuple(e for e in self.endpoints.values() if _state(e, now) is BreakerState.CLOSED)
         self.trials = tuple(e for e in self.endpoints.values() if _state(e, now) is BreakerState.HALF_OPEN)
         open_for = self.limit if self.ready or self.trials else 0
-        self.slots = [share_of_limit(ceiling, open_for) for ceiling in self._ceilings]
+        self.foreign = self._foreign(now)
+        self.slots = [self._slots(ceiling, open_for, now) for ceiling in self._ceilings]
         self.kv_slots = [share_of_limit(ceiling, self.kv_limit) for ceiling in self._ceilings]
+
+    def _limit(self, now: Seconds) -> int:
+        capacity, limit = self.spec.capacity, self.spec.limit
+        if self.search is not None:
+            limit = self.search.limit
+        if self.override is not None:
+            limit = self.override
+        if self.retired:
+            limit = 0
+        if capacity is not None and capacity.max_sequences is not None:
+            limit = min(limit, capacity.max_sequences)
+        endpoints = [endpoint for endpoint in self.endpoints.values() if not endpoint.retired]
+        carried = sum(endpoint.carries(now) for endpoint in endpoints)
+        if limit <= 0 or not carried:
+            return max(0, limit)
+        return max(1, int(limit * carried / len(endpoints) + 1e-9))
+
+    def _foreign(self, now: Seconds) -> float:
+        """Of an ESTIMATED pool the others' share is theirs: only what they take beyond it is counted."""
+        held = sum(endpoint.foreign.held(now) for endpoint in self.endpoints.values())
+        return max(0.0, held - (1.0 - self.spec.own_share) * self.limit)
+
+    def _slots(self, ceiling: float, open_for: int, now: Seconds) -> int:
+        if open_for <= 0:
+            return 0
+        estimated = self.share is not None
+        if estimated and not any(endpoint.foreign.is_fresh(now) for endpoint in self.endpoints.values()):
+            ceiling = min(ceiling, self._rules.stale_ceiling)
+        slots = share_of_limit(ceiling * (self.spec.own_share if estimated else 1.0), open_for)
+        slots = max(1, slots - int(self.foreign))
+        return slots if self.quota is None or now >= self.quota_until else min(slots, self.quota)
 
     def admits(self, rank: int) -> bool:
         return self.in_flight < self.slots[rank] and self.kv_held < self.kv_slots[rank]
@@ -134,12 +245,26 @@ class PoolState:
     @property
     def can_take(self) -> bool:
         """Below its limits, whatever the ceilings say, with an endpoint to send to: room for what is owed."""
-        return self.in_flight < self.limit and self.kv_held < self.kv_limit and bool(self.ready or self.trials)
+        return self.in_flight < self.slots[0] and self.kv_held < self.kv_limit
 
     @property
     def load_index(self) -> float:
-        """ρ = max(in flight / limit, KV tokens held / (0.9 · K)), ≥ 0; 1 for a pool without any slot."""
-        return max(self.in_flight / self.limit, self.kv_held / self.kv_limit) if self.limit else 1.0
+        """ρ = max(in flight / limit, KV tokens held / (0.9 · K)), ≥ 0; 1 for a pool without any slot. What others hold counts."""
+        if not self.limit:
+            return 1.0
+        own = self.limit * self.spec.own_share
+        return max((self.in_flight + self.foreign) / own, self.kv_held / self.kv_limit)
+
+    def work_per_s(self) -> float:
+        """λ*, of this gateway's share: what the pool gets through at its limit, in work tokens a second; 0: not known."""
+        return self.line.work_per_s(self.limit * self.spec.own_share)
+
+    def cost_usd(self, arrived: Arrived) -> float:
+        """What the request is estimated to cost here."""
+        price = self.spec.price
+        return (
+            arrived.input_tokens * price.input_usd_per_mtok + arrived.output_tokens * price.output_usd_per_mtok
+        ) / 1e6
 
     # Minimum shares
 
@@ -150,9 +275,12 @@ class PoolState:
             if self.credits[rank] >= A_REQUEST and self.wanted_by[rank] and self.can_take:
                 return rank
         for rank in RANKS:
-            if self.wanted_by[rank] and self.admits(rank):
+            if self.wanted_by[rank] and (self.admits(rank) or self._admits_in_panic(rank)):
                 return rank
         return None
+
+    def _admits_in_panic(self, rank: int) -> bool:
+        return bool(self.in_panic) and self.admits(0) and any(route in self.in_panic for route in self.wanted_by[rank])
 
     def count_share(self, rank: int) -> None:
         """A request of this rank is sent here while others wait for the pool."""
@@ -163,8 +291,8 @@ class PoolState:
 
     def nobody_waits(self) -> None:
         """Forgets who waits and what they are owed, before a reconfiguration says it anew."""
-        for names in self.wanted_by:
-            names.clear()
+        for routes in self.wanted_by:
+            routes.clear()
         self.wanted = 0
 
 

@@ -26,7 +26,7 @@ class DrainRate:
         completions = self.completions = self.completions + 1
         self.residence_s += (residence_s - self.residence_s) / (completions if completions < MEMORY else MEMORY)
 
-    def wait_s(self, ahead: int) -> Seconds:
+    def wait_s(self, ahead: float) -> Seconds:
         """Expected wait behind `ahead` others: the k-th completion from now comes after (k − ½) · residence / in flight.
         0 while nothing is known."""
         if not self.in_flight or self.completions < ENOUGH:

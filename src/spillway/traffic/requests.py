@@ -6,7 +6,8 @@ from spillway.core.clock import Seconds
 from spillway.core.priority import Priority
 from spillway.traffic.events import Arrived
 from spillway.traffic.fairness import Charge
-from spillway.traffic.pools import EndpointState
+from spillway.traffic.fleet import FairnessRules
+from spillway.traffic.pools import EndpointState, RouteKey
 from spillway.traffic.rates import DrainRate
 
 RANK_OF = {priority: priority.rank for priority in Priority}
@@ -20,15 +21,23 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     rank: int
     rate: DrainRate  # of its model, also when the model is gone from the configuration
     kv_tokens: int  # what it holds of a pool's KV tokens while it runs
+    work: float  # estimated work tokens
+    route: RouteKey | None = None  # where it waits
     endpoint: EndpointState | None = None
     attempt: int = 0
     sent_at: Seconds = 0.0
-    answering: bool = False  # the first token came: no other attempt may follow
+    answered_at: Seconds | None = None  # the first token came: no other attempt may follow
+    sent_beside: int = 0  # in flight in the pool when it was sent
     tried: tuple[EndpointState, ...] = ()
     queued_at: Seconds = 0.0
     deadline: Seconds = 0.0  # of the present wait
     charge: Charge | None = None  # its work, once it has waited
     waited_s: Seconds = 0.0  # in earlier waits: all of them together last at most the priority's max_wait_s
+
+
+def work_of(arrived: Arrived, rules: FairnessRules) -> float:
+    """Estimated work tokens: input_weight · input + output_weight · output."""
+    return rules.input_weight * arrived.input_tokens + rules.output_weight * arrived.output_tokens
 
 
 def kv_tokens_of(arrived: Arrived) -> int:

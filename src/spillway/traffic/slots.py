@@ -3,9 +3,9 @@
 from spillway.core.clock import Seconds
 from spillway.traffic.choice import spill_reason
 from spillway.traffic.effects import BreakerState, Dispatch, Effect
-from spillway.traffic.models import ModelState
 from spillway.traffic.pools import EndpointState
 from spillway.traffic.requests import RequestState
+from spillway.traffic.routes import RouteState
 from spillway.traffic.snapshot import Counters
 from spillway.traffic.world import World
 
@@ -18,18 +18,25 @@ class Slots:
         self._counters = counters
 
     def take(
-        self, request: RequestState, endpoint: EndpointState, model: ModelState, now: Seconds, effects: list[Effect]
+        self, request: RequestState, endpoint: EndpointState, route: RouteState, now: Seconds, effects: list[Effect]
     ) -> None:
         """Sends the request's next attempt to this endpoint, which must have been chosen just now."""
         pool, counters = endpoint.pool, self._counters
         pool.in_flight += 1
         pool.kv_held += request.kv_tokens
+        pool.work += request.work
         endpoint.in_flight += 1
+        endpoint.work += request.work
         request.rate.in_flight += 1
         request.endpoint = endpoint
+        request.sent_beside = pool.in_flight
         request.sent_at = now
         request.attempt += 1
         counters.dispatched += 1
+        if pool.in_flight > pool.most_in_flight:
+            pool.most_in_flight = pool.in_flight
+        if pool.affinity is not None:
+            pool.affinity.sent(request.arrived, endpoint)
         if request.attempt == 1:
             pool.budget.count(now)
         else:
@@ -40,20 +47,22 @@ class Slots:
             endpoint.breaker.trial = request.arrived.request
             pool.refresh(now)
         name, pool_name = request.arrived.request, pool.spec.name
-        tier = model.tier_of[pool_name]
+        tier = route.tier_of[pool_name]
         if not tier:
             effects.append(Dispatch(name, pool_name, endpoint.url, request.attempt))
             return
         counters.spilled += 1
-        reason, origin = spill_reason(model, request, tier), model.tiers[0][0].spec.name
-        effects.append(Dispatch(name, pool_name, endpoint.url, request.attempt, reason, origin))
+        reason = spill_reason(route, request, tier)
+        effects.append(Dispatch(name, pool_name, endpoint.url, request.attempt, reason, route.origin))
 
     def give_back(self, request: RequestState, endpoint: EndpointState) -> bool:
         """What the running attempt held. True: it was the trial of a HALF_OPEN endpoint; `Health.judge` must follow."""
         pool = endpoint.pool
         pool.in_flight -= 1
         pool.kv_held -= request.kv_tokens
+        pool.work -= request.work
         endpoint.in_flight -= 1
+        endpoint.work -= request.work
         request.rate.in_flight -= 1
         if endpoint.retired and not endpoint.in_flight:
             self._world.forget_if_over(pool)

@@ -46,6 +46,7 @@ class Counters(msgspec.Struct):
     retried: int = 0  # of the attempts: those after the first
     spilled: int = 0  # of the attempts: those in a tier after the first
     owed: int = 0  # of the attempts: those sent above their ceiling to give a priority its minimum share
+    panics: int = 0  # times that a route's tiers together could not carry its demand
     anomalies: int = 0  # events that made no sense: unknown or repeated ids, unknown pools and endpoints
 
 

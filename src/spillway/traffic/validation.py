@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from spillway.core.priority import Priority
-from spillway.traffic.fleet import Capacity, Fleet, ModelSpec, PoolSpec
+from spillway.traffic.fleet import Capacity, Fleet, ModelSpec, PoolSpec, SpillPolicy, allows
 
 
 def problems(fleet: Fleet) -> list[str]:
@@ -12,6 +12,8 @@ def problems(fleet: Fleet) -> list[str]:
     return [
         *(text for name, pool in fleet.pools.items() for text in _of_pool(name, pool)),
         *(text for name, model in fleet.models.items() for text in _of_model(name, model, fleet)),
+        *(text for name, policy in fleet.policies.items() for text in _of_policy(f"policy {str(name)!r}", policy)),
+        *_of_reach(fleet),
         *_of_priorities(fleet),
         *_of_rules(fleet),
     ]
@@ -28,6 +30,8 @@ def _of_pool(name: str, pool: PoolSpec) -> Iterator[str]:
         yield f"pool {name!r}: limit {pool.limit} is negative"
     if not 0.0 <= pool.rtt_s < float("inf"):
         yield f"pool {name!r}: rtt_s {pool.rtt_s} is not a duration"
+    if not 0.0 < pool.own_share <= 1.0:
+        yield f"pool {name!r}: own_share {pool.own_share} is not above 0 and at most 1"
     if pool.capacity is not None:
         yield from _of_capacity(name, pool.capacity)
 
@@ -60,6 +64,33 @@ def _of_model(name: str, model: ModelSpec, fleet: Fleet) -> Iterator[str]:
     for field, limit_ms in (("ttft_ms", model.slo.ttft_ms), ("tpot_ms", model.slo.tpot_ms)):
         if limit_ms is not None and not limit_ms > 0:
             yield f"model {name!r}: slo {field} {limit_ms} is not above 0"
+
+    yield from _of_policy(f"model {name!r}: policy", model.policy)
+
+
+def _of_policy(whose: str, policy: SpillPolicy) -> Iterator[str]:
+    if policy.tiers is not None and policy.tiers < 1:
+        yield f"{whose}: tiers {policy.tiers} is less than 1"
+    if policy.max_usd is not None and not policy.max_usd >= 0:
+        yield f"{whose}: max_usd {policy.max_usd} is not 0 or more"
+
+
+def _of_reach(fleet: Fleet) -> Iterator[str]:
+    """A policy that refuses everything would answer every request with an error. One that refuses a model is meant so."""
+    for name, model in fleet.models.items():
+        if not leaves_any(model, fleet, model.policy):
+            yield f"model {name!r}: its policy refuses every pool"
+    for policy, rules in fleet.policies.items():
+        if fleet.models and not any(leaves_any(model, fleet, model.policy, rules) for model in fleet.models.values()):
+            yield f"policy {str(policy)!r} refuses every pool of every model"
+
+
+def leaves_any(model: ModelSpec, fleet: Fleet, *policies: SpillPolicy) -> bool:
+    return any(
+        name in fleet.pools and all(allows(policy, fleet.pools[name], place) for policy in policies)
+        for place, tier in enumerate(model.tiers)
+        for name in tier
+    ) or not any(model.tiers)
 
 
 def _of_priorities(fleet: Fleet) -> Iterator[str]:

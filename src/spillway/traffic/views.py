@@ -32,6 +32,4 @@ def _pool(pool: PoolState) -> PoolView:
 
 
 def _queues(model: ModelState) -> tuple[QueueView, ...]:
-    return tuple(
-        QueueView(model.name, priority, lane.waiting) for priority, lane in zip(Priority, model.room.lanes, strict=True)
-    )
+    return tuple(QueueView(model.name, priority, model.waiting(priority.rank)) for priority in Priority)

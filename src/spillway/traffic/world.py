@@ -11,6 +11,7 @@ from spillway.traffic.choice import is_last_usable
 from spillway.traffic.fleet import Fleet, PoolSpec
 from spillway.traffic.models import ModelState
 from spillway.traffic.pools import RANKS, EndpointState, PoolState
+from spillway.traffic.requests import RequestState
 from spillway.traffic.validation import problems
 
 
@@ -21,8 +22,11 @@ class World:
         self.models: dict[ModelName, ModelState] = {}
         self.endpoints: dict[EndpointUrl, tuple[EndpointState, ...]] = {}  # the configured ones
 
-    def configure(self, fleet: Fleet, now: Seconds) -> list[ModelState]:
-        """Returns the models that are gone, for their waiting to be refused. A fleet with problems raises and changes nothing."""
+    def configure(self, fleet: Fleet, now: Seconds) -> tuple[list[RequestState], list[RequestState]]:
+        """Returns who waits for models that are gone, and whose policy leaves no pool any more: they are to be refused.
+
+        A fleet with problems raises and changes nothing.
+        """
         if wrong := problems(fleet):
             raise ConfigError("; ".join(wrong))
         self.fleet = fleet
@@ -30,20 +34,19 @@ class World:
             self._configure_pool(name, spec)
         for name in self.pools.keys() - fleet.pools.keys():
             self.pools[name].retire()
-        gone = [model for name, model in self.models.items() if name not in fleet.models]
+        gone = [self.models.pop(name).close() for name in list(self.models) if name not in fleet.models]
+        astray: list[RequestState] = []
         for name, spec in fleet.models.items():
             model = self.models.get(name)
             if model is None:
                 self.models[name] = ModelState(spec, fleet, self.pools)
             else:
-                model.configure(spec, fleet, self.pools)
-        for model in gone:
-            del self.models[model.name]
+                astray += model.configure(spec, fleet, self.pools)
         self._connect()
         for pool in list(self.pools.values()):
             pool.refresh(now)
             self.forget_if_over(pool)
-        return gone
+        return [request for requests in gone for request in requests], astray
 
     def forget_if_over(self, pool: PoolState) -> None:
         """Drops what is retired and has nothing in flight any more."""
@@ -93,7 +96,9 @@ class World:
                 if not endpoint.retired:
                     endpoints.setdefault(url, []).append(endpoint)
         for model in self.models.values():
-            for rank in RANKS:
-                if model.room.lanes[rank].waiting:
-                    model.want(rank)
+            for route in model.routes.values():
+                route.panics(active=route.panic.active)
+                for rank in RANKS:
+                    if route.lanes.lanes[rank].waiting:
+                        route.want(rank)
         self.endpoints = {url: tuple(states) for url, states in endpoints.items()}
