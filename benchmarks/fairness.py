@@ -61,8 +61,7 @@ def cost_us(tenants: int, requests: int, *, stay: bool, nested: bool) -> tuple[f
         for one in some:
             room.join(one)
         joined = clock()
-        for _ in some:
-            called.append(room.pop(1))
+        called.extend(room.pop(1) for _ in some)
         popped = clock()
         for one in called:
             settle(one, 500, 100)

@@ -69,7 +69,6 @@ class Pulse:
             waits.append(pool.searched_at + WINDOW_S - now)
         if pool.quota is not None and now < pool.quota_until:
             waits.append(pool.quota_until - now)
-        for endpoint in pool.endpoints.values():
-            if endpoint.foreign.is_fresh(now):
-                waits.append(endpoint.foreign.stale_at - now)
+        foreign = [endpoint.foreign for endpoint in pool.endpoints.values()]
+        waits += [gauge.stale_at - now for gauge in foreign if gauge.is_fresh(now)]
         return max(0.001, min(waits))

@@ -42,7 +42,8 @@ class Line:
 
     def moved_up(self, entry: int) -> None:
         group = self.group
-        assert group is not None and isinstance(self, Group | Queue)  # the root is never charged
+        assert group is not None  # the root is never charged
+        assert isinstance(self, Group | Queue)
         self.entry = entry
         heappush(group.heap, (min(self.account.served, self.latest), entry, self))
         group.sweep()
@@ -139,7 +140,9 @@ class Turns:
         """It must have joined and still wait."""
         path, charge = self._lines(request.arrived), request.charge
         queue = path[-1]
-        assert isinstance(queue, Queue) and charge is not None and len(path) == len(path_of(request.arrived))
+        assert isinstance(queue, Queue)
+        assert charge is not None
+        assert len(path) == len(path_of(request.arrived))
         del queue.requests[request.arrived.request]
         self.root.waiting -= 1
         self.root.work -= charge.work
@@ -220,7 +223,7 @@ class Turns:
         From the bottom up: what waits of its own line goes before it, and until that is done each sibling is served as much by
         weight, or all it has; siblings that wait for their first turn have one. Debts of who was served lately count.
         """
-        root, counters = self.root, self.counters
+        root = self.root
         if not root.waiting:
             return 0.0
         own = 0.0
@@ -305,7 +308,8 @@ def _goes_before(one: Turns, other: Turns) -> bool:
         if mine.account is not theirs.account:
             break
         if isinstance(mine, Queue) or isinstance(theirs, Queue):
-            assert isinstance(mine, Queue) and isinstance(theirs, Queue)
+            assert isinstance(mine, Queue)
+            assert isinstance(theirs, Queue)
             return _arrival(mine) < _arrival(theirs)
         a, b = mine, theirs
     apart = (mine.account.served + a.shift) - (theirs.account.served + b.shift)
