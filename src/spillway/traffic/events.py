@@ -55,6 +55,7 @@ class Arrived(msgspec.Struct, frozen=True, tag=True, gc=False):
     deadline_s: Seconds | None = None  # from the arrival: an answer that ends later is of no use
     prefix: tuple[int, ...] = ()  # chained hashes of the prompt's leading blocks, shortest prefix first
     hops: int = 0  # gateways that it was spilled from: one that was spilled here is not spilled on
+    block_tokens: int = 512  # input tokens that each hash of `prefix` adds
 
 
 class FirstToken(msgspec.Struct, frozen=True, tag=True, gc=False):
