@@ -35,6 +35,11 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     waited_s: Seconds = 0.0  # in earlier waits: all of them together last at most the priority's max_wait_s
 
 
+def request_of(arrived: Arrived, rank: int, rate: DrainRate, rules: FairnessRules) -> RequestState:
+    """A request that has just arrived."""
+    return RequestState(arrived, rank, rate, kv_tokens_of(arrived), work_of(arrived, rules))
+
+
 def work_of(arrived: Arrived, rules: FairnessRules) -> float:
     """Estimated work tokens: input_weight · input + output_weight · output."""
     return rules.input_weight * arrived.input_tokens + rules.output_weight * arrived.output_tokens

@@ -1,0 +1,181 @@
+"""Who waits at the gateway, who is called in when a slot frees up, and who is turned away.
+
+What always holds between two events: nobody waits whom some pool of its route admits. So whoever frees a slot looks only
+at those who wait for that pool, and a newcomer that finds somebody waiting need not look at pools at all.
+"""
+
+from math import inf
+
+from spillway.core.clock import Seconds
+from spillway.core.ids import RequestId
+from spillway.core.outcome import Outcome
+from spillway.traffic.choice import back_at, endpoint_again, endpoint_of, is_open_for_any, is_usable, place_again
+from spillway.traffic.effects import Effect, Queued, Refuse
+from spillway.traffic.events import Arrived
+from spillway.traffic.pools import EndpointState, PoolState
+from spillway.traffic.rates import retry_in
+from spillway.traffic.requests import RequestState, request_of
+from spillway.traffic.routes import RouteState
+from spillway.traffic.slots import Slots
+from spillway.traffic.snapshot import Counters
+from spillway.traffic.timers import Timers
+from spillway.traffic.waiting import cancel, first_lane
+from spillway.traffic.world import World
+
+
+class Admission:
+    """`requests`: all that run or wait, shared with the controller."""
+
+    __slots__ = ("_counters", "_requests", "_slots", "_timers", "_world")
+
+    def __init__(
+        self,
+        world: World,
+        requests: dict[RequestId, RequestState],
+        slots: Slots,
+        timers: Timers[RequestState | EndpointState | PoolState],
+        counters: Counters,
+    ) -> None:
+        self._world = world
+        self._requests = requests
+        self._slots = slots
+        self._timers = timers
+        self._counters = counters
+
+    def wait_or_turn_away(
+        self, event: Arrived, route: RouteState, rank: int, now: Seconds, effects: list[Effect]
+    ) -> None:
+        self.watch(route, now, saturated=True)
+        room, rate = self._world.models[event.model].room, route.rate
+        wait_s = patience_s(event, route, rank)
+        if not is_open_for_any(route):
+            back_s = back_at(route, now) - now
+            if back_s > wait_s:
+                outcome = Outcome.REFUSED if is_usable(route) else Outcome.UNAVAILABLE
+                self.turn_away(event, outcome, None if back_s == inf else retry_in(back_s), effects)
+                return
+        if wait_s <= 0 or rate.wait_s(route.lanes.ahead_of(event, rank)) > wait_s:
+            self.turn_away(event, Outcome.REFUSED, rate.retry_after_s(room.waiting), effects)
+            return
+        if not room.has_room_for(event, rank) and not self._make_way(event, rank, effects):
+            self.turn_away(event, Outcome.REFUSED, rate.retry_after_s(room.waiting), effects)
+            return
+        request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness)
+        route.lanes.join(request)
+        self.now_waits(request, route, wait_s, now, effects)
+
+    def _make_way(self, event: Arrived, rank: int, effects: list[Effect]) -> bool:
+        """The room is full: the less urgent give their places to who is more urgent (`Room.make_way_for`)."""
+        room = self._world.models[event.model].room
+        while (last := room.make_way_for(event, rank)) is not None:
+            self.evict(last, effects)
+            if room.has_room_for(event, rank):
+                return True
+        return False
+
+    def now_waits(
+        self, request: RequestState, route: RouteState, wait_s: Seconds, now: Seconds, effects: list[Effect]
+    ) -> None:
+        """The request has just joined the room."""
+        request.route = route.key
+        if route.lanes.lanes[request.rank].waiting == 1:
+            route.want(request.rank)
+        request.queued_at = now
+        request.deadline = now + wait_s
+        self._timers.add(request.deadline, request)
+        self._counters.queued += 1
+        effects.append(Queued(request.arrived.request))
+
+    def leave_room(self, request: RequestState) -> None:
+        key = request.route
+        assert key is not None  # it waits
+        route = self._world.models[key.model].routes[key.label]
+        route.lanes.leave(request)
+        request.route = None
+        if not route.lanes.lanes[request.rank].waiting:
+            route.unwant(request.rank)
+
+    def fill(self, pool: PoolState, now: Seconds, effects: list[Effect]) -> None:
+        """Sends those who wait for this pool for as long as it admits them: of the routes whose turn comes first.
+
+        Only this pool may have gained room since the last event: no other admits anybody who waits.
+        """
+        while pool.wanted:
+            rank = pool.next_rank()
+            if rank is None:
+                return
+            route = self._next_route(pool, rank)
+            if not pool.admits(rank):
+                self._counters.owed += 1
+            request = self._call_in(route, rank, now)
+            endpoint = (
+                endpoint_again(pool, request, now)
+                if request.tried
+                else endpoint_of(pool, rank, request.arrived, self._counters.dispatched, now)
+            )
+            self._slots.take(request, endpoint, route, now, effects)
+
+    def _next_route(self, pool: PoolState, rank: int) -> RouteState:
+        """Models take turns; of one model's routes the one whose next request has been served least."""
+        keys = pool.wanted_by[rank]
+        first = next(iter(keys))
+        model = self._world.models[first.model]
+        if len(keys) == 1:
+            return model.routes[first.label]
+        routes = [model.routes[key.label] for key in keys if key.model == first.model]
+        for one in routes:
+            keys.move_to_end(one.key)
+        return next_of(routes, rank)
+
+    def fill_tiers(self, route: RouteState, rank: int, now: Seconds, effects: list[Effect]) -> None:
+        """The same when any pool may have gained room: in tiers' order."""
+        while route.lanes.lanes[rank].waiting and any(pool.admits(rank) for pool in route.pools):
+            request = self._call_in(route, rank, now)
+            endpoint = place_again(route, request, now)
+            assert endpoint is not None  # some pool admits
+            self._slots.take(request, endpoint, route, now, effects)
+
+    def _call_in(self, route: RouteState, rank: int, now: Seconds) -> RequestState:
+        """The next of this rank out of the room."""
+        request = route.lanes.pop(rank)
+        request.route = None
+        if not route.lanes.lanes[rank].waiting:
+            route.unwant(rank)
+        request.waited_s += now - request.queued_at
+        return request
+
+    def watch(self, route: RouteState, now: Seconds, *, saturated: bool) -> None:
+        if route.panic.update(now, saturated=saturated):
+            self._counters.panics += route.panic.active
+            route.panics(active=route.panic.active)
+
+    def evict(self, request: RequestState, effects: list[Effect]) -> None:
+        self.leave_room(request)
+        self._counters.evicted += 1
+        room = self._world.models[request.arrived.model].room
+        self.refuse(request, Outcome.EVICTED, request.rate.retry_after_s(room.waiting), effects)
+
+    def refuse(
+        self, request: RequestState, outcome: Outcome, retry_after_s: Seconds | None, effects: list[Effect]
+    ) -> None:
+        del self._requests[request.arrived.request]
+        cancel(request)
+        self.turn_away(request.arrived, outcome, retry_after_s, effects)
+
+    def turn_away(
+        self, arrived: Arrived, outcome: Outcome, retry_after_s: Seconds | None, effects: list[Effect]
+    ) -> None:
+        self._counters.refused += 1
+        effects.append(Refuse(arrived.request, outcome, retry_after_s))
+
+
+def next_of(routes: list[RouteState], rank: int) -> RouteState:
+    """Of one model's routes with somebody of this rank waiting: whose attempt failed first, then who was served less."""
+    lanes = [route.lanes.lanes[rank] for route in routes]
+    return routes[lanes.index(first_lane(lanes))]
+
+
+def patience_s(arrived: Arrived, route: RouteState, rank: int) -> Seconds:
+    """How long a request may wait: as its priority says, and not so long that its answer would come after its deadline."""
+    wait_s = route.max_wait_s[rank]
+    return wait_s if arrived.deadline_s is None else min(wait_s, arrived.deadline_s - route.rate.residence_s)
