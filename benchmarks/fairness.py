@@ -17,10 +17,10 @@ from spillway.core.priority import Priority
 from spillway.traffic.events import Arrived
 from spillway.traffic.fleet import FairnessRules, WaitingRoom
 from spillway.traffic.rates import DrainRate
-from spillway.traffic.requests import RequestState
+from spillway.traffic.requests import RequestState, request_of
 from spillway.traffic.waiting import Lanes, Room, settle
 
-RATE = DrainRate()
+RATE, RULES = DrainRate(), FairnessRules()
 
 
 def request(number: int, tenant: int, chance: random.Random, *, nested: bool) -> RequestState:
@@ -35,13 +35,13 @@ def request(number: int, tenant: int, chance: random.Random, *, nested: bool) ->
         organization=OrganizationId(f"o{tenant % 100}" if nested else ""),
         user=f"u{number % 4}" if nested else "",
     )
-    return RequestState(arrived, 1, RATE, 0)
+    return request_of(arrived, 1, RATE, RULES)
 
 
 def cost_us(tenants: int, requests: int, *, stay: bool, nested: bool) -> tuple[float, float, float]:
     """(join, pop, settle)"""
     chance = random.Random(7)
-    room = Lanes(Room(WaitingRoom(1 << 30, 1 << 60), FairnessRules()))
+    room = Lanes(Room(WaitingRoom(1 << 30, 1 << 60), RULES))
     waiting = range(tenants * (2 if stay else 1))
     for number in waiting:
         room.join(request(number, number % tenants, chance, nested=nested))

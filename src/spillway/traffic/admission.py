@@ -54,14 +54,17 @@ class Admission:
                 outcome = Outcome.REFUSED if is_usable(route) else Outcome.UNAVAILABLE
                 self.turn_away(event, outcome, None if back_s == inf else retry_in(back_s), effects)
                 return
-        if wait_s <= 0 or rate.wait_s(route.lanes.ahead_of(event, rank)) > wait_s:
+        lanes = route.lanes
+        if wait_s <= 0 or (
+            rate.wait_s(lanes.up_to(rank)) > wait_s and rate.wait_s(lanes.ahead_of(event, rank)) > wait_s
+        ):
             self.turn_away(event, Outcome.REFUSED, rate.retry_after_s(room.waiting), effects)
             return
         if not room.has_room_for(event, rank) and not self._make_way(event, rank, effects):
             self.turn_away(event, Outcome.REFUSED, rate.retry_after_s(room.waiting), effects)
             return
         request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness)
-        route.lanes.join(request)
+        lanes.join(request)
         self.now_waits(request, route, wait_s, now, effects)
 
     def _make_way(self, event: Arrived, rank: int, effects: list[Effect]) -> bool:

@@ -137,8 +137,9 @@ class Controller:
             return
         request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness)
         self._slots.take(request, endpoint, route, now, effects)
-        if endpoint.pool.tick_at == inf:
-            self._pulse.start(endpoint.pool, now)
+        pool = endpoint.pool
+        if pool.moves and pool.tick_at == inf:
+            self._pulse.start(pool, now)
         if route.panic.watches:
             self._admission.watch(route, now, saturated=False)
 

@@ -22,8 +22,8 @@ class Panic:
         """An arrival found no room (`saturated`), or found it. True: `active` changed."""
         if saturated:
             self._calm_since = inf
-            self._full_since = min(self._full_since, now)
-            self.watches = True
+            if self._full_since == inf:
+                self._full_since, self.watches = now, True
             if self.active or now - self._full_since < ENTER_S:
                 return False
             self.active = True

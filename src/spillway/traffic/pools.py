@@ -25,6 +25,7 @@ from spillway.traffic.spill import SpillShare
 RANKS = range(len(Priority))
 KV_FILL = 0.9  # of the KV tokens: engines begin to preempt before the last block is taken
 MINIMUM_SHARES = (0, 10, 2)  # by rank: percent of the requests dispatched to a pool while that rank waits for it
+SHARED_RANKS = tuple(rank for rank in RANKS if MINIMUM_SHARES[rank])
 A_REQUEST = 100  # what a request costs in these; whole numbers, for ten tenths in floats are less than one
 MOST_OWED = 4 * A_REQUEST  # an old debt is not paid back in one long burst
 UNBOUNDED = 1 << 62
@@ -114,6 +115,7 @@ class PoolState:
         "line",
         "models",
         "most_in_flight",
+        "moves",
         "override",
         "quota",
         "quota_until",
@@ -184,6 +186,7 @@ class PoolState:
             self.affinity = None
         elif self.affinity is None:
             self.affinity = Affinity()
+        self.moves = self.share is not None or self.search is not None  # with time, while something runs here
         self._ceilings = tuple(fleet.priorities[priority].ceiling for priority in Priority)
         self._rules = fleet.spill
 
@@ -271,7 +274,7 @@ class PoolState:
     def next_rank(self) -> int | None:
         """The rank whose waiting request is sent here next: one that is owed its minimum share, else the most urgent
         that is admitted. `credits` are owed to be paid even above the rank's own ceiling, never above the limit."""
-        for rank in RANKS:
+        for rank in SHARED_RANKS:
             if self.credits[rank] >= A_REQUEST and self.wanted_by[rank] and self.can_take:
                 return rank
         for rank in RANKS:
@@ -284,10 +287,12 @@ class PoolState:
 
     def count_share(self, rank: int) -> None:
         """A request of this rank is sent here while others wait for the pool."""
-        for waiting in RANKS:
-            if self.wanted_by[waiting]:
-                self.credits[waiting] = min(MOST_OWED, self.credits[waiting] + MINIMUM_SHARES[waiting])
-        self.credits[rank] = max(0, self.credits[rank] - A_REQUEST)
+        credits = self.credits
+        for waiting in SHARED_RANKS:
+            if self.wanted_by[waiting] and credits[waiting] < MOST_OWED:
+                credits[waiting] += MINIMUM_SHARES[waiting]
+        left = credits[rank] - A_REQUEST
+        credits[rank] = left if left > 0 else 0
 
     def nobody_waits(self) -> None:
         """Forgets who waits and what they are owed, before a reconfiguration says it anew."""

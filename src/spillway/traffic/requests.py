@@ -21,7 +21,7 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     rank: int
     rate: DrainRate  # of its model, also when the model is gone from the configuration
     kv_tokens: int  # what it holds of a pool's KV tokens while it runs
-    work: float  # estimated work tokens
+    work: float  # estimated: input_weight · input tokens + output_weight · output tokens
     route: RouteKey | None = None  # where it waits
     endpoint: EndpointState | None = None
     attempt: int = 0
@@ -37,14 +37,11 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
 
 def request_of(arrived: Arrived, rank: int, rate: DrainRate, rules: FairnessRules) -> RequestState:
     """A request that has just arrived."""
-    return RequestState(arrived, rank, rate, kv_tokens_of(arrived), work_of(arrived, rules))
+    input_tokens, output_tokens = arrived.input_tokens, arrived.output_tokens
+    work = rules.input_weight * input_tokens + rules.output_weight * output_tokens
+    return RequestState(arrived, rank, rate, kv_tokens_of(input_tokens, output_tokens), work)
 
 
-def work_of(arrived: Arrived, rules: FairnessRules) -> float:
-    """Estimated work tokens: input_weight · input + output_weight · output."""
-    return rules.input_weight * arrived.input_tokens + rules.output_weight * arrived.output_tokens
-
-
-def kv_tokens_of(arrived: Arrived) -> int:
+def kv_tokens_of(input_tokens: int, output_tokens: int) -> int:
     """n_in + n_out / 2, the mean over its life: it begins with its input and ends with all of its output."""
-    return arrived.input_tokens + ((arrived.output_tokens + 1) >> 1)
+    return input_tokens + ((output_tokens + 1) >> 1)

@@ -21,7 +21,7 @@ NEVER_ON = SpillPolicy(tiers=1)  # what came from another gateway: clusters neve
 class RouteState:
     """Where some requests of a model may go, and which of them wait."""
 
-    __slots__ = ("key", "lanes", "max_wait_s", "origin", "panic", "pools", "rate", "tier_of", "tiers")
+    __slots__ = ("earlier", "key", "lanes", "max_wait_s", "origin", "panic", "pools", "rate", "tier_of", "tiers")
 
     def __init__(self, key: RouteKey, lanes: Lanes, rate: DrainRate, max_wait_s: tuple[Seconds, ...]) -> None:
         self.key = key
@@ -32,6 +32,7 @@ class RouteState:
         self.tiers: tuple[tuple[PoolState, ...], ...] = ()
         self.pools: tuple[PoolState, ...] = ()
         self.tier_of: dict[PoolName, int] = {}
+        self.earlier: dict[int, tuple[PoolState, ...]] = {}  # by tier: the pools of those before it
         self.origin: PoolName | None = None
 
     def leads_to(self, tiers: tuple[tuple[PoolState, ...], ...], tier_of: dict[PoolName, int]) -> None:
@@ -40,6 +41,10 @@ class RouteState:
         self.origin = next(iter(tier_of))
         self.pools = tuple(pool for tier in tiers for pool in tier)
         self.tier_of = {pool.spec.name: tier_of[pool.spec.name] for pool in self.pools}
+        self.earlier = {
+            tier: tuple(pool for pool in self.pools if self.tier_of[pool.spec.name] < tier)
+            for tier in self.tier_of.values()
+        }
 
     def want(self, rank: int) -> None:
         """Somebody of this rank waits: every pool of the route is told, so that whichever has room next sends it."""

@@ -192,6 +192,8 @@ class Lanes:
 
     def waits_before(self, rank: int) -> bool:
         """Whether anybody waits whom a newcomer of this rank must not overtake."""
+        if not self.waiting:
+            return False
         return any(lane.waiting for lane in self.lanes[: rank + 1])
 
     def waits_before_retry(self, rank: int) -> bool:
@@ -202,6 +204,10 @@ class Lanes:
         """About how many of this route go before a newcomer: everybody more urgent, and of its own lane those whose turn comes
         first (`Turns.ahead`). Minimum shares of the less urgent are left out."""
         return self.lanes[rank].ahead_of(arrived) + sum(above.waiting for above in self.lanes[:rank])
+
+    def up_to(self, rank: int) -> int:
+        """How many of this route are as urgent or more: never fewer than `ahead_of` says, and cheaper."""
+        return sum(lane.waiting for lane in self.lanes[: rank + 1])
 
     def join(self, request: RequestState) -> None:
         self.waiting += 1
