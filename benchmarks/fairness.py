@@ -35,7 +35,7 @@ def request(number: int, tenant: int, chance: random.Random, *, nested: bool) ->
         organization=OrganizationId(f"o{tenant % 100}" if nested else ""),
         user=f"u{number % 4}" if nested else "",
     )
-    return request_of(arrived, 1, RATE, RULES)
+    return request_of(arrived, 1, RATE, RULES, 0.0)
 
 
 def cost_us(tenants: int, requests: int, *, stay: bool, nested: bool) -> tuple[float, float, float]:

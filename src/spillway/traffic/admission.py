@@ -9,6 +9,7 @@ from math import inf
 from spillway.core.clock import Seconds
 from spillway.core.ids import RequestId
 from spillway.core.outcome import Outcome
+from spillway.core.priority import Priority
 from spillway.traffic.choice import back_at, endpoint_again, endpoint_of, is_open_for_any, is_usable, place_again
 from spillway.traffic.effects import Effect, Queued, Refuse
 from spillway.traffic.events import Arrived
@@ -21,6 +22,8 @@ from spillway.traffic.snapshot import Counters
 from spillway.traffic.timers import Timers
 from spillway.traffic.waiting import cancel, first_lane
 from spillway.traffic.world import World
+
+PROMOTED_RANK = Priority.INTERACTIVE.rank
 
 
 class Admission:
@@ -45,7 +48,9 @@ class Admission:
     def wait_or_turn_away(
         self, event: Arrived, route: RouteState, rank: int, now: Seconds, effects: list[Effect]
     ) -> None:
-        self.watch(route, now, saturated=True)
+        panics = self.watch(route, now, saturated=True)
+        if panics:
+            self._fill_all(route, now, effects)
         room, rate = self._world.models[event.model].room, route.rate
         wait_s = patience_s(event, route, rank)
         if not is_open_for_any(route):
@@ -63,9 +68,11 @@ class Admission:
         if not room.has_room_for(event, rank) and not self._make_way(event, rank, effects):
             self.turn_away(event, Outcome.REFUSED, rate.retry_after_s(room.waiting), effects)
             return
-        request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness)
+        request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness, now)
         lanes.join(request)
         self.now_waits(request, route, wait_s, now, effects)
+        if panics:
+            self._fill_all(route, now, effects)
 
     def _make_way(self, event: Arrived, rank: int, effects: list[Effect]) -> bool:
         """The room is full: the less urgent give their places to who is more urgent (`Room.make_way_for`)."""
@@ -86,8 +93,31 @@ class Admission:
         request.queued_at = now
         request.deadline = now + wait_s
         self._timers.add(request.deadline, request)
+        if request.rank > PROMOTED_RANK and request.arrived.deadline_s is not None:
+            request.promote_at = request.arrived_at + promotion_s(request.arrived, route)
+            self._timers.add(request.promote_at, request)
         self._counters.queued += 1
         effects.append(Queued(request.arrived.request))
+
+    def fell_due(self, request: RequestState, now: Seconds, effects: list[Effect]) -> None:
+        """A timer of one that waits: its time is over, or its deadline is near."""
+        if request.deadline <= now:
+            self.evict(request, effects)
+        elif request.promote_at <= now:
+            self._promote(request, now, effects)
+
+    def _promote(self, request: RequestState, now: Seconds, effects: list[Effect]) -> None:
+        """Charged to its tenant's interactive share from here on, so that it is no other tenant's loss."""
+        key = request.route
+        self.leave_room(request)
+        assert key is not None  # it waits
+        route = self._world.models[key.model].routes[key.label]
+        request.rank, request.promote_at, request.route = PROMOTED_RANK, inf, key
+        (route.lanes.join_front if request.attempt else route.lanes.join)(request)
+        if route.lanes.lanes[PROMOTED_RANK].waiting == 1:
+            route.want(PROMOTED_RANK)
+        self._counters.promoted += 1
+        self.fill_tiers(route, PROMOTED_RANK, now, effects)
 
     def leave_room(self, request: RequestState) -> None:
         key = request.route
@@ -108,7 +138,7 @@ class Admission:
             if rank is None:
                 return
             route = self._next_route(pool, rank)
-            if not pool.admits(rank):
+            if pool.is_owed(rank):
                 self._counters.owed += 1
             request = self._call_in(route, rank, now)
             endpoint = (
@@ -147,10 +177,17 @@ class Admission:
         request.waited_s += now - request.queued_at
         return request
 
-    def watch(self, route: RouteState, now: Seconds, *, saturated: bool) -> None:
-        if route.panic.update(now, saturated=saturated):
-            self._counters.panics += route.panic.active
-            route.panics(active=route.panic.active)
+    def watch(self, route: RouteState, now: Seconds, *, saturated: bool) -> bool:
+        """True: the route has just begun to panic, and its pools may take more."""
+        if not route.panic.update(now, saturated=saturated):
+            return False
+        self._counters.panics += route.panic.active
+        route.panics(active=route.panic.active)
+        return route.panic.active
+
+    def _fill_all(self, route: RouteState, now: Seconds, effects: list[Effect]) -> None:
+        for pool in route.pools:
+            self.fill(pool, now, effects)
 
     def evict(self, request: RequestState, effects: list[Effect]) -> None:
         self.leave_room(request)
@@ -179,6 +216,29 @@ def next_of(routes: list[RouteState], rank: int) -> RouteState:
 
 
 def patience_s(arrived: Arrived, route: RouteState, rank: int) -> Seconds:
-    """How long a request may wait: as its priority says, and not so long that its answer would come after its deadline."""
+    """How long a request may wait from its arrival: as its priority says, and not so long that its answer would come after its
+    deadline. Batch with a deadline waits until that."""
     wait_s = route.max_wait_s[rank]
-    return wait_s if arrived.deadline_s is None else min(wait_s, arrived.deadline_s - route.rate.residence_s)
+    if arrived.deadline_s is None:
+        return wait_s
+    by_deadline_s = arrived.deadline_s - route.rate.residence_s
+    return by_deadline_s if arrived.priority is Priority.BATCH else min(wait_s, by_deadline_s)
+
+
+def left_of_patience_s(request: RequestState, route: RouteState, now: Seconds) -> Seconds:
+    """The same for one that has waited and run before: running counts towards its deadline only."""
+    arrived = request.arrived
+    left_s = route.max_wait_s[request.rank] - request.waited_s
+    if arrived.deadline_s is None:
+        return left_s
+    by_deadline_s = request.arrived_at + arrived.deadline_s - route.rate.residence_s - now
+    return by_deadline_s if arrived.priority is Priority.BATCH else min(left_s, by_deadline_s)
+
+
+def promotion_s(arrived: Arrived, route: RouteState) -> Seconds:
+    """When batch with a deadline waits on as interactive, from its arrival: as long before its last chance as interactive requests
+    wait, yet not in the first half of its time, so that nobody gains by naming a short one."""
+    if arrived.deadline_s is None:
+        return inf
+    last_s = arrived.deadline_s - route.rate.residence_s
+    return max(arrived.deadline_s / 2, last_s - route.max_wait_s[PROMOTED_RANK])

@@ -13,7 +13,7 @@ from typing import assert_never
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, PoolName, RequestId
 from spillway.core.outcome import Outcome
-from spillway.traffic.admission import Admission, patience_s
+from spillway.traffic.admission import Admission, left_of_patience_s
 from spillway.traffic.choice import BY_TIERS, Placement, back_at, is_open_for_any, place_again
 from spillway.traffic.effects import BreakerState, Effect, WakeAt
 from spillway.traffic.events import (
@@ -135,7 +135,7 @@ class Controller:
         if endpoint is None:
             self._admission.wait_or_turn_away(event, route, rank, now, effects)
             return
-        request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness)
+        request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness, now)
         self._slots.take(request, endpoint, route, now, effects)
         pool = endpoint.pool
         if pool.moves and pool.tick_at == inf:
@@ -258,8 +258,8 @@ class Controller:
             elif isinstance(subject, PoolState):
                 self._pulse.fell_due(subject, now)
                 self._admission.fill(subject, now, effects)
-            elif self._matters(subject) and subject.deadline <= now:
-                self._admission.evict(subject, effects)
+            elif self._matters(subject):
+                self._admission.fell_due(subject, now, effects)
 
     def _matters(self, subject: RequestState | EndpointState | PoolState) -> bool:
         """Whether a timer still means anything: for a request, while it waits."""
@@ -284,7 +284,7 @@ class Controller:
             if endpoint is not None:
                 self._slots.take(request, endpoint, route, now, effects)
                 return
-        left_s = patience_s(request.arrived, route, request.rank) - request.waited_s
+        left_s = left_of_patience_s(request, route, now)
         back_s = 0.0 if is_open_for_any(route) else back_at(route, now) - now
         if left_s <= 0 or back_s > left_s:
             self._give_up(request, failed, fault, now, effects)

@@ -101,7 +101,8 @@ class ModelSpec(msgspec.Struct, frozen=True):
 
 
 class PrioritySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`ceiling`: the load index (0–1) up to which this priority may fill a pool. `max_wait_s`: longest wait at the gateway."""
+    """`ceiling`: the load index (0–1) up to which this priority may fill a pool. `max_wait_s`: longest wait at the gateway;
+    batch with a deadline waits until that."""
 
     ceiling: float = 0.9
     max_wait_s: Seconds = 20.0

@@ -24,10 +24,10 @@ from spillway.traffic.spill import SpillShare
 
 RANKS = range(len(Priority))
 KV_FILL = 0.9  # of the KV tokens: engines begin to preempt before the last block is taken
-MINIMUM_SHARES = (0, 10, 2)  # by rank: percent of the requests dispatched to a pool while that rank waits for it
+MINIMUM_SHARES = (0, 10, 2)  # by rank: percent of the work dispatched to a pool while that rank waits for it
 SHARED_RANKS = tuple(rank for rank in RANKS if MINIMUM_SHARES[rank])
-A_REQUEST = 100  # what a request costs in these; whole numbers, for ten tenths in floats are less than one
-MOST_OWED = 4 * A_REQUEST  # an old debt is not paid back in one long burst
+MOST_OWED = 4  # typical requests: an old debt is not paid back in one long burst
+MEMORY = 16  # dispatches that the typical request looks back on
 UNBOUNDED = 1 << 62
 RAMP_START = 0.1
 RAMP_STEPS = 20
@@ -129,6 +129,7 @@ class PoolState:
         "spec",
         "tick_at",
         "trials",
+        "typical_work",
         "usd_per_s",
         "wanted",
         "wanted_by",
@@ -152,7 +153,8 @@ class PoolState:
         self.wanted_by: tuple[OrderedDict[RouteKey, None], ...] = tuple(OrderedDict[RouteKey, None]() for _ in RANKS)
         self.in_panic: set[RouteKey] = set()  # routes that pass by ceilings
         self.wanted = 0  # entries of wanted_by
-        self.credits = [0 for _ in RANKS]
+        self.credits = [0.0 for _ in RANKS]  # in percent of work tokens; 100 · work are a request's worth
+        self.typical_work = 1.0  # of what is sent here while others wait
         self.budget = RetryBudget(fleet.retries)
         self.slots = [0 for _ in RANKS]
         self.kv_slots = [0 for _ in RANKS]
@@ -275,7 +277,7 @@ class PoolState:
         """The rank whose waiting request is sent here next: one that is owed its minimum share, else the most urgent
         that is admitted. `credits` are owed to be paid even above the rank's own ceiling, never above the limit."""
         for rank in SHARED_RANKS:
-            if self.credits[rank] >= A_REQUEST and self.wanted_by[rank] and self.can_take:
+            if self._owes(rank) and self.wanted_by[rank] and self.can_take:
                 return rank
         for rank in RANKS:
             if self.wanted_by[rank] and (self.admits(rank) or self._admits_in_panic(rank)):
@@ -285,14 +287,29 @@ class PoolState:
     def _admits_in_panic(self, rank: int) -> bool:
         return bool(self.in_panic) and self.admits(0) and any(route in self.in_panic for route in self.wanted_by[rank])
 
-    def count_share(self, rank: int) -> None:
-        """A request of this rank is sent here while others wait for the pool."""
-        credits = self.credits
+    def _owes(self, rank: int) -> bool:
+        return self.credits[rank] >= 100 * self.typical_work
+
+    def is_owed(self, rank: int) -> bool:
+        """Whether `next_rank` named it for its minimum share alone: above its ceiling, or while who is more urgent waits."""
+        if not MINIMUM_SHARES[rank] or not self._owes(rank):
+            return False
+        return not self.admits(rank) or any(self.wanted_by[above] for above in range(rank))
+
+    def count_share(self, rank: int, work: float) -> None:
+        """A request of this rank is sent here while others wait for the pool. What it was owed is paid back by its work; a
+        share that it took while it was nobody else's turn is no debt."""
+        work = max(1.0, work)
+        credits, typical = self.credits, self.typical_work
+        if self._owes(rank):
+            credits[rank] -= 100 * work
+        elif credits[rank] > 0:
+            credits[rank] = max(0.0, credits[rank] - 100 * work)
+        self.typical_work = typical + (work - typical) / MEMORY
+        most = 100 * MOST_OWED * self.typical_work
         for waiting in SHARED_RANKS:
-            if self.wanted_by[waiting] and credits[waiting] < MOST_OWED:
-                credits[waiting] += MINIMUM_SHARES[waiting]
-        left = credits[rank] - A_REQUEST
-        credits[rank] = left if left > 0 else 0
+            if self.wanted_by[waiting]:
+                credits[waiting] = min(most, credits[waiting] + MINIMUM_SHARES[waiting] * work)
 
     def nobody_waits(self) -> None:
         """Forgets who waits and what they are owed, before a reconfiguration says it anew."""

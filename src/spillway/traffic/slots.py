@@ -42,7 +42,7 @@ class Slots:
         else:
             counters.retried += 1
         if pool.wanted:
-            pool.count_share(request.rank)
+            pool.count_share(request.rank, request.work)
         if endpoint.breaker.state is BreakerState.HALF_OPEN:
             endpoint.breaker.trial = request.arrived.request
             pool.refresh(now)

@@ -45,7 +45,10 @@ class Counters(msgspec.Struct):
     dispatched: int = 0  # attempts
     retried: int = 0  # of the attempts: those after the first
     spilled: int = 0  # of the attempts: those in a tier after the first
-    owed: int = 0  # of the attempts: those sent above their ceiling to give a priority its minimum share
+    owed: int = (
+        0  # of the attempts: those sent before others, or above their ceiling, to give a priority its minimum share
+    )
+    promoted: int = 0  # batch requests that went on as interactive ones because their deadline came near
     panics: int = 0  # times that a route's tiers together could not carry its demand
     anomalies: int = 0  # events that made no sense: unknown or repeated ids, unknown pools and endpoints
 
