@@ -9,6 +9,7 @@ from typing import Protocol
 from zlib import crc32
 
 from spillway.core.clock import Seconds
+from spillway.traffic.affinity import least_of_two
 from spillway.traffic.effects import SpillReason
 from spillway.traffic.events import Arrived
 from spillway.traffic.models import ModelState
@@ -26,7 +27,8 @@ class Placement(Protocol):
 class ByTiers:
     """The placement that serves; the simulator compares it with others.
 
-    An ESTIMATED pool sends on the sessions in its spill share, where a later tier takes them.
+    An ESTIMATED pool sends on the sessions in its spill share, to an equal of its tier or where a later tier takes them; they come
+    back to it when none does.
     """
 
     __slots__ = ()
@@ -36,17 +38,15 @@ class ByTiers:
         ceiling, sent_on = (0 if route.panic.active else rank), None
         for tier in route.tiers:
             pool = tier[0]
-            share = pool.share
-            if share is not None:
-                share.offered(arrived.input_tokens + 4.0 * arrived.output_tokens)
             if len(tier) > 1:
-                pool = cheaper(tier, ceiling, arrived, draw)
+                pool, spills = among(tier, ceiling, arrived, draw)
                 if pool is None:
                     continue
-                share = pool.share
-            elif pool.in_flight >= pool.slots[ceiling] or pool.kv_held >= pool.kv_slots[ceiling]:
-                continue
-            if share is not None and not route.panic.active and share.spills(arrived):
+            else:
+                spills = pool.share is not None and wants(pool, arrived)
+                if pool.in_flight >= pool.slots[ceiling] or pool.kv_held >= pool.kv_slots[ceiling]:
+                    continue
+            if spills and not route.panic.active:
                 sent_on = sent_on or pool
                 continue
             return endpoint_of(pool, rank, arrived, draw >> 16, now)
@@ -56,36 +56,74 @@ class ByTiers:
 BY_TIERS = ByTiers()
 
 
-def cheaper(tier: tuple[PoolState, ...], rank: int, arrived: Arrived, draw: int) -> PoolState | None:
-    """Of two drawn pools that admit this rank the one where the request is expected to cost less. When neither does, the first
-    that does; None: none of the tier."""
-    count = len(tier)
-    first = draw % count
-    one = tier[first]
-    other = tier[(first + 1 + (draw >> 8) % (count - 1)) % count]
-    if one.admits(rank):
-        if not other.admits(rank):
-            return one
-        one_s, other_s = cost_s(one, arrived), cost_s(other, arrived)
-        if one_s == other_s:  # nothing is known of them, or they are alike
-            return other if other.load_index < one.load_index else one
-        return other if other_s < one_s else one
-    for pool in tier if count > 2 else (other,):
-        if pool.in_flight < pool.slots[rank] and pool.kv_held < pool.kv_slots[rank]:
-            return pool
-    return None
+def wants(pool: PoolState, arrived: Arrived) -> bool:
+    """The request would go to this pool, which counts it as offered. True: it is one of those that the pool sends on."""
+    share = pool.share
+    if share is None:
+        return False
+    share.offered(arrived, pool.line.work(arrived.input_tokens, arrived.output_tokens))
+    return share.spills(arrived)
 
 
-def cost_s(pool: PoolState, arrived: Arrived) -> Seconds:
-    """J = predicted TTFT + round trip + price term + cold-prefix term, in seconds; the price at `usd_per_s` a second.
+def among(tier: tuple[PoolState, ...], rank: int, arrived: Arrived, draw: int) -> tuple[PoolState | None, bool]:
+    """The pool of a tier of equals that the request would go to, None when none admits it; and whether that one sends it on, which
+    is so when the other candidate would do the same or does not admit it."""
+    pool, other = candidates(tier, rank, arrived, draw)
+    if pool is None:
+        wants(tier[draw % len(tier)], arrived)  # turned away, but offered
+        return None, False
+    if not wants(pool, arrived):
+        return pool, False
+    if other is None or (other.share is not None and other.share.spills(arrived)):
+        return pool, True
+    return other, False
 
-    A prefix that is warm in the pool shortens the input that is computed, so the cold-prefix term is in the TTFT.
+
+def candidates(
+    tier: tuple[PoolState, ...], rank: int, arrived: Arrived, draw: int
+) -> tuple[PoolState | None, PoolState | None]:
+    """Two pools that admit the rank, the one where the request is expected to cost less first; None where there are no (more).
+
+    Of more than two they are drawn by headroom: each with the chance of its part of the free slots.
     """
-    spec, cold_tokens = pool.spec, arrived.input_tokens
-    if pool.affinity is not None and arrived.prefix:
-        cold_tokens -= pool.affinity.warm_tokens(arrived)
-    ttft_s = pool.line.ttft_s(pool.in_flight + pool.foreign, cold_tokens)
-    return ttft_s + spec.rtt_s + pool.cost_usd(arrived) / pool.usd_per_s
+    if len(tier) == 2:
+        one, other = tier if draw & 1 else (tier[1], tier[0])
+        if not other.admits(rank):
+            return (one if one.admits(rank) else None), None
+        if not one.admits(rank):
+            return other, None
+    else:
+        drawn = _by_headroom(tier, rank, draw)
+        if len(drawn) < 2:
+            return (drawn[0] if drawn else None), None
+        one, other = drawn
+    one_s, other_s = one.cost_s(arrived), other.cost_s(arrived)
+    if one_s == other_s:  # nothing is known of them, or they are alike
+        one_s, other_s = one.load_index, other.load_index
+    return (other, one) if other_s < one_s else (one, other)
+
+
+def _by_headroom(tier: tuple[PoolState, ...], rank: int, draw: int) -> list[PoolState]:
+    """At most two pools, different ones."""
+    free = [
+        pool.slots[rank] - pool.in_flight
+        if pool.in_flight < pool.slots[rank] and pool.kv_held < pool.kv_slots[rank]
+        else 0
+        for pool in tier
+    ]
+    drawn: list[PoolState] = []
+    for chance in (draw & 0xFFFF, (draw * 0x9E3779B1 >> 16) & 0xFFFF):
+        total = sum(free)
+        if not total:
+            break
+        point = chance * total >> 16
+        for place, slots in enumerate(free):
+            point -= slots
+            if point < 0:
+                drawn.append(tier[place])
+                free[place] = 0
+                break
+    return drawn
 
 
 def endpoint_of(pool: PoolState, rank: int, arrived: Arrived, draw: int, now: Seconds) -> EndpointState:
@@ -93,9 +131,15 @@ def endpoint_of(pool: PoolState, rank: int, arrived: Arrived, draw: int, now: Se
     ready = pool.ready
     if pool.trials and (rank > 0 or not ready or not pool.trials[0].breaker.spares_realtime(now)):
         return pool.trials[0]
-    if len(ready) == 1 or pool.affinity is None:
+    if len(ready) == 1:
         return ready[0]
-    return pool.affinity.pick(ready, arrived, draw, now)
+    if arrived.prefix or arrived.session:
+        work = pool.work if len(ready) == len(pool.endpoints) else sum(endpoint.work for endpoint in ready)
+        work += pool.line.work(arrived.input_tokens, arrived.output_tokens)
+        endpoint = pool.affinity.near(ready, work, arrived)
+        if endpoint is not None:
+            return endpoint
+    return least_of_two(ready, draw)
 
 
 def place_again(route: RouteState, request: RequestState, now: Seconds) -> EndpointState | None:

@@ -186,6 +186,7 @@ class Fleet(msgspec.Struct, frozen=True):
     policies: dict[PolicyName, SpillPolicy] = {}
     fairness: FairnessRules = FairnessRules()
     spill: SpillRules = SpillRules()
+    wall_offset_s: Seconds = 0.0  # Unix time minus the driver's monotonic seconds: who spills is drawn anew each day
 
     def sliced(self, member: int, members: int) -> "Fleet":
         """The share of every pool's room that belongs to one of `members` gateway workers, by `share_of`: of its limit, of

@@ -1,5 +1,7 @@
 """What running requests teach: the line of their pool, its adaptive limit, and what those that waited really used."""
 
+from math import inf
+
 from spillway.core.clock import Seconds
 from spillway.core.outcome import Outcome
 from spillway.traffic.events import Ended, Fault
@@ -21,20 +23,21 @@ class Lessons:
     def answered(self, request: RequestState, pool: PoolState, now: Seconds) -> None:
         """The first token came."""
         ttft_s = now - request.sent_at
-        pool.line.answered(request.sent_beside, request.arrived.input_tokens, ttft_s)
+        cold_tokens = request.arrived.input_tokens - request.warm_tokens
+        pool.line.answered(request.sent_beside + pool.foreign, cold_tokens, ttft_s)
         if pool.search is not None:
             slo_ms = self._slo(request).ttft_ms
-            pool.search.first_token(0.0 if slo_ms is None else 1000.0 * ttft_s / slo_ms)
+            most_ms = inf if slo_ms is None else slo_ms * pool.line.stretch(cold_tokens)
+            pool.search.first_token(1000.0 * ttft_s / most_ms)
 
     def ended(self, request: RequestState, pool: PoolState, event: Ended, now: Seconds) -> None:
         """An attempt that was answered to its end. What failed or was cut teaches nothing about speed."""
         settle(request, event.input_tokens, event.output_tokens)
         if event.outcome is not Outcome.OK:
             return
-        rules = self._world.fleet.fairness
-        work = rules.input_weight * event.input_tokens + rules.output_weight * event.output_tokens
         beside = 0.5 * (request.sent_beside + pool.in_flight + 1) + pool.foreign
-        pool.line.completed(beside, now - request.sent_at, work)
+        pool.line.completed(beside, now - request.sent_at, event.input_tokens, event.output_tokens)
+        pool.bound_search()
         if pool.search is not None and request.answered_at is not None and event.output_tokens > 1:
             slo_ms = self._slo(request).tpot_ms
             if slo_ms is not None:

@@ -6,17 +6,17 @@ Whether a pool admits a priority is two comparisons of integers; everything they
 
 from collections import OrderedDict
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, ModelName
 from spillway.core.priority import Priority
 from spillway.traffic.affinity import Affinity
 from spillway.traffic.breaker import Breaker
-from spillway.traffic.capacity import CapacityLine
+from spillway.traffic.capacity import LIMIT_OVER_BEST, CapacityLine, slo_s
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import Arrived
-from spillway.traffic.fleet import Accounting, BreakerRules, Fleet, PoolSpec
+from spillway.traffic.fleet import Accounting, BreakerRules, Fleet, PoolSpec, WaitingRoom
 from spillway.traffic.foreign import Foreign
 from spillway.traffic.limits import WINDOW_S, AdaptiveLimit
 from spillway.traffic.retries import RetryBudget
@@ -38,6 +38,13 @@ class RouteKey(NamedTuple):
 
     model: ModelName
     label: str
+
+
+class Waits(Protocol):
+    """A waiting room, as a pool sees it."""
+
+    waiting: int
+    rules: WaitingRoom
 
 
 class EndpointState:
@@ -99,6 +106,8 @@ class PoolState:
 
     __slots__ = (
         "_ceilings",
+        "_input_s",
+        "_output_s",
         "_rules",
         "affinity",
         "budget",
@@ -121,16 +130,17 @@ class PoolState:
         "quota_until",
         "ready",
         "retired",
+        "rooms",
         "search",
         "searched_at",
         "share",
         "shared_at",
+        "slo_s",
         "slots",
         "spec",
         "tick_at",
         "trials",
         "typical_work",
-        "usd_per_s",
         "wanted",
         "wanted_by",
         "work",
@@ -150,6 +160,7 @@ class PoolState:
         self.ready: tuple[EndpointState, ...] = ()  # CLOSED, not draining, not under a penalty
         self.trials: tuple[EndpointState, ...] = ()  # HALF_OPEN and waiting for a trial
         self.models: tuple[ModelName, ...] = ()  # those with this pool in a tier
+        self.rooms: tuple[Waits, ...] = ()  # where their requests wait
         self.wanted_by: tuple[OrderedDict[RouteKey, None], ...] = tuple(OrderedDict[RouteKey, None]() for _ in RANKS)
         self.in_panic: set[RouteKey] = set()  # routes that pass by ceilings
         self.wanted = 0  # entries of wanted_by
@@ -159,38 +170,48 @@ class PoolState:
         self.slots = [0 for _ in RANKS]
         self.kv_slots = [0 for _ in RANKS]
         self.tick_at: Seconds = inf  # when `pulse` looks at it next
-        self.line = CapacityLine(spec.capacity)
+        self.line = CapacityLine(spec.capacity, fleet.fairness)
         self.search: AdaptiveLimit | None = None
         self.searched_at: Seconds = 0.0
         self.share: SpillShare | None = None
         self.shared_at: Seconds = 0.0
-        self.affinity: Affinity | None = None
+        self.affinity = Affinity[EndpointState]()
         self.configure(spec, fleet)
 
     def configure(self, spec: PoolSpec, fleet: Fleet) -> None:
         """Limits and ceilings. Endpoints are the reconfiguration's business; `refresh` must follow."""
         self.spec = spec
         self.budget.rules = fleet.retries
-        self.usd_per_s = fleet.spill.usd_per_s
-        if spec.capacity != self.line.given:
-            self.line = CapacityLine(spec.capacity)
+        usd_per_token_s = 1e6 * fleet.spill.usd_per_s
+        self._input_s = spec.price.input_usd_per_mtok / usd_per_token_s  # what a token's price is worth in seconds
+        self._output_s = spec.price.output_usd_per_mtok / usd_per_token_s
+        if spec.capacity != self.line.given or fleet.fairness != self.line.weights:
+            self.line = CapacityLine(spec.capacity, fleet.fairness)
+        self.affinity.configure(spec.endpoints)
+        slos = (model.slo for model in fleet.models.values() if any(spec.name in tier for tier in model.tiers))
+        reference = None if spec.capacity is None else spec.capacity.reference
+        self.slo_s = min((slo_s(slo, reference) for slo in slos), default=inf)
         if spec.accounting is Accounting.EXACT:
             self.share = None
         elif self.share is None:
-            self.share = SpillShare(spec.name, fleet.spill)
+            self.share = SpillShare(spec.name, fleet.spill, fleet.wall_offset_s)
         else:
-            self.share.rules = fleet.spill
+            self.share.rules, self.share.wall_offset_s = fleet.spill, fleet.wall_offset_s
         if not spec.adaptive:
             self.search = None
         elif self.search is None:
             self.search = AdaptiveLimit(spec.limit, gap_s=spec.rtt_s + WINDOW_S)
-        if len(spec.endpoints) < 2:
-            self.affinity = None
-        elif self.affinity is None:
-            self.affinity = Affinity()
+        else:
+            self.search.gap_s = spec.rtt_s + WINDOW_S
+        self.bound_search()
         self.moves = self.share is not None or self.search is not None  # with time, while something runs here
         self._ceilings = tuple(fleet.priorities[priority].ceiling for priority in Priority)
         self._rules = fleet.spill
+
+    def bound_search(self) -> None:
+        """The adaptive limit is at most LIMIT_OVER_BEST · b*, by the line as it is known now."""
+        if self.search is not None:
+            self.search.most = LIMIT_OVER_BEST * self.line.most_in_flight(self.slo_s)
 
     def retire(self) -> None:
         """Out of the configuration: takes nothing more, and is kept until what runs here has ended."""
@@ -206,7 +227,9 @@ class PoolState:
         kv_tokens = None if capacity is None else capacity.kv_tokens
         self.kv_limit = UNBOUNDED if kv_tokens is None else max(1, int(KV_FILL * kv_tokens))
         self.healthy = any(e.usable and e.breaker.state is BreakerState.CLOSED for e in self.endpoints.values())
-        self.ready = tuple(e for e in self.endpoints.values() if _state(e, now) is BreakerState.CLOSED)
+        ready = tuple(e for e in self.endpoints.values() if _state(e, now) is BreakerState.CLOSED)
+        if ready != self.ready:  # the same tuple for the same endpoints: `affinity` keeps what it knows of them
+            self.ready = ready
         self.trials = tuple(e for e in self.endpoints.values() if _state(e, now) is BreakerState.HALF_OPEN)
         open_for = self.limit if self.ready or self.trials else 0
         self.foreign = self._foreign(now)
@@ -254,15 +277,39 @@ class PoolState:
 
     @property
     def load_index(self) -> float:
-        """ρ = max(in flight / limit, KV tokens held / (0.9 · K)), ≥ 0; 1 for a pool without any slot. What others hold counts."""
+        """ρ = max(in flight / limit, KV tokens held / (0.9 · K), work in flight / W, waiting / Q), ≥ 0; 1 for a pool without any slot.
+
+        in flight: ours, and what others hold beyond their share, over our share of the limit; always counts. KV tokens count where
+        the record names K. W = limit · work of the record's reference shape, and counts where the record names that: many long
+        requests are more load than their number says. waiting: in the rooms of the models that the pool serves, of Q places.
+        O(models of the pool)."""
         if not self.limit:
             return 1.0
         own = self.limit * self.spec.own_share
-        return max((self.in_flight + self.foreign) / own, self.kv_held / self.kv_limit)
+        index = max((self.in_flight + self.foreign) / own, self.kv_held / self.kv_limit)
+        if self.line.reference_work:
+            index = max(index, self.work / (own * self.line.reference_work))
+        for room in self.rooms:
+            if room.waiting:
+                index = max(index, room.waiting / max(1, room.rules.max_requests))
+        return index
 
     def work_per_s(self) -> float:
         """λ*, of this gateway's share: what the pool gets through at its limit, in work tokens a second; 0: not known."""
-        return self.line.work_per_s(self.limit * self.spec.own_share)
+        return self.spec.own_share * self.line.work_per_s(self.limit)
+
+    def cost_s(self, arrived: Arrived) -> Seconds:
+        """J = predicted TTFT + round trip + price + cold prefix, in seconds: the price at `usd_per_s` a second, and a prefix that is
+        warm here shortens the input that the TTFT is predicted of."""
+        cold_tokens = arrived.input_tokens
+        if arrived.prefix:
+            cold_tokens -= self.affinity.warm_tokens(arrived)
+        return (
+            self.line.ttft_s(self.in_flight + self.foreign + 1.0, cold_tokens)
+            + self.spec.rtt_s
+            + arrived.input_tokens * self._input_s
+            + arrived.output_tokens * self._output_s
+        )
 
     def cost_usd(self, arrived: Arrived) -> float:
         """What the request is estimated to cost here."""

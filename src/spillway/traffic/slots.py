@@ -35,8 +35,8 @@ class Slots:
         counters.dispatched += 1
         if pool.in_flight > pool.most_in_flight:
             pool.most_in_flight = pool.in_flight
-        if pool.affinity is not None:
-            pool.affinity.sent(request.arrived, endpoint)
+        if request.arrived.prefix:
+            request.warm_tokens = pool.affinity.sent(request.arrived, endpoint.url)
         if request.attempt == 1:
             pool.budget.count(now)
         else:

@@ -91,6 +91,7 @@ class World:
                 serves[pool.spec.name].append(name)
         for name, pool in self.pools.items():
             pool.models = tuple(serves[name])
+            pool.rooms = tuple(self.models[model].room for model in pool.models)
             pool.nobody_waits()
             for url, endpoint in pool.endpoints.items():
                 if not endpoint.retired:
