@@ -2,9 +2,13 @@
 
 How much: rate feed-forward with a slow trim. Every 0.2 s
 
-    r = EWMA of the offered work / λ*,   want = max(0, 1 − (ρ* − trim) / r),   s += clamp(want − s, −0.05 · dt, +1.0 · dt)
+    r = offered work / λ* (`offered`),   want = 1 − (ρ* − trim) / r,   s += clamp(want − s, −0.05 · dt, +1.0 · dt)
 
-fast up and slowly down; trim integrates 0.02 · (ρ − ρ*), bounded, of the load index as it is known, late or not.
+fast up and slowly down, and not at all within BAND: an average over 2 s, as one would take for a quick r, carries the scatter of
+arrivals into s, 40 reversals a minute in `tests/traffic/test_spill`. trim integrates 0.02 · (ρ − ρ*) of the load index as it is
+known, late or not, within [−trim_bound / 3, trim_bound]: near its limit a pool answers a little more rate with a lot more in flight,
+and late gauges make an oscillator of whoever steers close to that. What is far below its target is late or still filling, and
+counts as MOST_BELOW. A pool that is full by our own books takes nothing, whatever s says (`pools.slots`).
 
 Who: a session whose hash is below s, so that a session keeps its prefix cache, and more s only adds sessions. The key of a request
 is its session, else its end user, else its leading prefix block, else itself. A key that makes more than `heavy_share` of the pool's
@@ -19,10 +23,14 @@ from spillway.core.clock import Seconds
 from spillway.traffic.events import Arrived
 from spillway.traffic.fleet import SpillRules
 from spillway.traffic.heavy import HeavyKeys
+from spillway.traffic.offered import OfferedRate
 
 DAY_S = 86_400
 JUDGE_S: Seconds = 2.0
 FORGET_S: Seconds = 60.0  # a trim that nothing asks for any more
+BAND = 0.03  # the share is right within so much
+MOST_BELOW = 0.1  # a load index far below its target is late, or still filling
+LOOSE = 1 / 3  # of the trim's bound, downwards: where it lets more in
 _WHOLE = 1 << 64
 _MIX = 0x9E3779B97F4A7C15
 
@@ -43,7 +51,7 @@ class SpillShare:
         self._heavy = HeavyKeys()
         self._judged_at: Seconds = 0.0
         self._offered = 0.0
-        self._rate = 0.0  # work tokens a second
+        self._rate = OfferedRate()
         self._trim = 0.0
         self._ticked_at: Seconds | None = None
 
@@ -78,20 +86,24 @@ class SpillShare:
 
     def _steer(self, step_s: Seconds, load_index: float, capacity_work_per_s: float) -> None:
         rules = self.rules
-        self._rate += (1.0 - exp(-step_s / rules.memory_s)) * (self._offered / step_s - self._rate)
+        self._rate.step(self._offered, step_s, rules.memory_s)
         self._offered = 0.0
-        error = load_index - rules.target if isfinite(load_index) else 0.0
+        error = max(-MOST_BELOW, load_index - rules.target) if isfinite(load_index) else 0.0
         if self.share > 0.0 or error > 0.0:
-            self._trim = min(rules.trim_bound, max(-rules.trim_bound, self._trim + rules.trim_gain * error * step_s))
+            trim = self._trim + rules.trim_gain * error * step_s
+            self._trim = min(rules.trim_bound, max(-LOOSE * rules.trim_bound, trim))
         else:  # at rest below the target nothing is to be trimmed
             self._trim *= exp(-step_s / FORGET_S)
-        ratio = self._rate / capacity_work_per_s if capacity_work_per_s > 0.0 else 0.0
-        want = max(0.0, 1.0 - (rules.target - self._trim) / ratio) if ratio > 0.0 else 0.0
-        move = min(rules.rise_per_s * step_s, max(-rules.fall_per_s * step_s, want - self.share))
+        ratio = self._rate.rate / capacity_work_per_s if capacity_work_per_s > 0.0 else 0.0
+        want = 1.0 - (rules.target - self._trim) / ratio if ratio > 0.0 else -1.0
+        if abs(want - self.share) < BAND:
+            return
+        move = min(rules.rise_per_s * step_s, max(-rules.fall_per_s * step_s, max(0.0, want) - self.share))
         self.share = min(1.0, max(0.0, self.share + move))
 
     def _salt_of(self, now: Seconds) -> int:
-        day = int(now + self.wall_offset_s + self._pool % DAY_S) // DAY_S
+        wall_s = now + self.wall_offset_s
+        day = int(wall_s + self._pool % DAY_S) // DAY_S if isfinite(wall_s) else 0
         return (crc32(str(day).encode(), self._pool) * _MIX % _WHOLE) | 1
 
 
