@@ -47,12 +47,12 @@ Endpoint = TypeVar("Endpoint", bound=Loaded)
 class Affinity(Generic[Endpoint]):
     """Of one pool. `configure` with its endpoints before `pick`. Deterministic: the same calls give the same answers."""
 
-    __slots__ = ("_blocks", "_by_url", "_owners", "_points", "_ready", "_urls")
+    __slots__ = ("_by_url", "_owners", "_points", "_ready", "_urls", "blocks")
 
     def __init__(self) -> None:
         self._ready: tuple[Endpoint, ...] = ()
         self._by_url: dict[EndpointUrl, Endpoint] = {}
-        self._blocks: OrderedDict[int, tuple[EndpointUrl, ...]] = OrderedDict()
+        self.blocks: OrderedDict[int, tuple[EndpointUrl, ...]] = OrderedDict()
         self._urls: tuple[EndpointUrl, ...] = ()
         self._points: list[int] = []
         self._owners: list[EndpointUrl] = []
@@ -77,7 +77,7 @@ class Affinity(Generic[Endpoint]):
         known = self._known(arrived.prefix) if arrived.prefix else 0
         if known:
             best = None
-            for url in self._blocks[arrived.prefix[known - 1]]:
+            for url in self.blocks[arrived.prefix[known - 1]]:
                 endpoint = by_url.get(url)
                 if endpoint is not None and endpoint.work <= most and (best is None or endpoint.work < best.work):
                     best = endpoint
@@ -104,7 +104,7 @@ class Affinity(Generic[Endpoint]):
 
     def sent(self, arrived: Arrived, url: EndpointUrl) -> int:
         """The prompt is computed there now, and its blocks are warm there from here on. Returns how many tokens were warm before."""
-        blocks, warm = self._blocks, 0
+        blocks, warm = self.blocks, 0
         for block in reversed(arrived.prefix):
             holders = blocks.get(block)
             if holders is None:
@@ -121,11 +121,11 @@ class Affinity(Generic[Endpoint]):
 
     def warm_tokens(self, arrived: Arrived) -> int:
         """Of the input what some endpoint of the pool knows, 0 … input_tokens. That the request gets there is likely, not certain."""
-        return _tokens(self._known(arrived.prefix), arrived) if arrived.prefix and self._blocks else 0
+        return _tokens(self._known(arrived.prefix), arrived) if arrived.prefix and self.blocks else 0
 
     def _known(self, prefix: tuple[int, ...]) -> int:
         """How many leading blocks are known."""
-        blocks = self._blocks
+        blocks = self.blocks
         if prefix[0] not in blocks:
             return 0
         low, high = 1, len(prefix)

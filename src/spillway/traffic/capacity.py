@@ -15,7 +15,10 @@ from spillway.traffic.fleet import Capacity, FairnessRules, Slo, TokenShape
 from spillway.traffic.trend import Trend
 
 LIMIT_OVER_BEST = 1.1  # an adaptive limit is at most so many times b*
-MOST_WORK = 1e12  # of one request; beyond it is nonsense that would drown all else
+MOST_TOKENS = (
+    1_000_000_000  # of one request, and most requests beside it: beyond it is nonsense that would drown all else
+)
+MOST_S = 1e7
 MEMORY = 64  # requests that means of sizes look back on
 
 
@@ -78,31 +81,27 @@ class CapacityLine:
         self._line.begin(x + y, x + y)
         self._first.begin(max(1.0, self._input_each), max(1.0, self._input_each) * weights.input_weight * (x + y))
 
-    def work(self, input_tokens: float, output_tokens: float) -> float:
-        """Work tokens, within [0, MOST_WORK]; 0 for what is no number."""
+    def work(self, input_tokens: int, output_tokens: int) -> float:
+        """Work tokens; each count is taken as within [0, MOST_TOKENS]."""
         weights = self.weights
-        work = weights.input_weight * min(input_tokens, MOST_WORK) + weights.output_weight * min(
-            output_tokens, MOST_WORK
-        )
-        return min(work, MOST_WORK) if work > 0.0 else 0.0
+        return weights.input_weight * _within(input_tokens) + weights.output_weight * _within(output_tokens)
 
     # Lessons
 
     def completed(self, beside: float, residence_s: Seconds, input_tokens: int, output_tokens: int) -> None:
         """A request ended well; `beside`: mean number in the pool meanwhile, itself included."""
         work = self.work(input_tokens, output_tokens)
-        if not (work > 0.0 and 0.0 < residence_s < inf and 0.0 <= beside < inf):
+        if not (work > 0.0 and 0.0 < residence_s < MOST_S and 0.0 <= beside < MOST_TOKENS):
             return
-        gain = 1.0 if not self.tokens_each else 1.0 / MEMORY
-        self.tokens_each += gain * (min(input_tokens + output_tokens, MOST_WORK) - self.tokens_each)
-        if self.given is None or not self.reference_work:
-            self._work_each += (1.0 if not self._work_each else 1.0 / MEMORY) * (work - self._work_each)
-            self._input_each += (1.0 if not self._input_each else 1.0 / MEMORY) * (input_tokens - self._input_each)
+        self.tokens_each = _mean(self.tokens_each, _within(input_tokens) + _within(output_tokens))
+        if self._per_work is None:
+            self._work_each = _mean(self._work_each, work)
+            self._input_each = _mean(self._input_each, _within(input_tokens))
         self._line.add(self._expected(beside), residence_s / work)
 
     def answered(self, beside: float, cold_tokens: int, ttft_s: Seconds) -> None:
         """A first token came; `cold_tokens`: of its input those that were not cached."""
-        if 0.0 <= ttft_s < inf and 0.0 <= beside < inf:
+        if 0.0 <= ttft_s < MOST_S and 0.0 <= beside < MOST_TOKENS:
             self._first.add(self._prefill(beside, cold_tokens), ttft_s)
 
     # What follows
@@ -116,7 +115,7 @@ class CapacityLine:
     def stretch(self, cold_tokens: int) -> float:
         """How many times the usual TTFT this input may take: its length over that of the reference (or the mean), at least 1."""
         usual = self._input_each
-        return min(cold_tokens, MOST_WORK) / usual if cold_tokens > usual > 0.0 else 1.0
+        return min(cold_tokens, MOST_TOKENS) / usual if cold_tokens > usual > 0.0 else 1.0
 
     def seconds_per_work(self, in_flight: float) -> float:
         """T(b) / work as corrected; 0: not known."""
@@ -149,5 +148,13 @@ class CapacityLine:
 
     def _prefill(self, beside: float, cold_tokens: int) -> float:
         """Tokens, as many as would take as long in an idle pool: TTFT stretches with load as T(b) does."""
-        tokens = cold_tokens if cold_tokens < MOST_WORK else MOST_WORK
+        tokens = cold_tokens if cold_tokens < MOST_TOKENS else MOST_TOKENS
         return (tokens if tokens > 1 else 1) * (1.0 + self._slow * (beside - 1.0 if beside > 1.0 else 0.0))
+
+
+def _within(tokens: int) -> int:
+    return min(MOST_TOKENS, tokens) if tokens > 0 else 0
+
+
+def _mean(mean: float, seen: float) -> float:
+    return mean + (seen - mean) / MEMORY if mean else float(seen)
