@@ -9,6 +9,7 @@ import pytest
 from spillway.core.clock import Seconds
 from spillway.core.errors import StoreError
 from spillway.gateway.journal import Journal, read_journal
+from spillway.gateway.replay import ReplayResult, replay
 from spillway.net.ports import ConnectionFault
 from spillway.traffic.controller import Controller
 from spillway.traffic.effects import Effect
@@ -59,11 +60,26 @@ def test_the_same_events_have_the_same_effects(tmp_path: Path) -> None:
     lived = asyncio.run(run())
     told = Overheard()
     text = (tmp_path / "journal.jsonl").read_bytes()
-    for now, event in read_journal(text.splitlines(keepends=True)):
+    for now, event, _ in read_journal(text.splitlines(keepends=True)):
         told.handle(event, now)
     assert told.effects == lived
     assert sum(map(len, lived)) > 40
     assert CANARY.encode() not in text
+    lines = text.splitlines(keepends=True)
+    assert replay(lines) == ReplayResult(len(lines), ())
+
+
+def test_a_replay_names_the_lines_whose_effects_are_others(tmp_path: Path) -> None:
+    async def run() -> None:
+        journal = Journal(tmp_path / "journal.jsonl", 1 << 20)
+        busy_hour(Bench(limit=4, record=journal.record))
+        journal.close()
+
+    asyncio.run(run())
+    lines = (tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    head, _, _ = lines[4].rpartition(b",")
+    lines[4] = head + b",12345]\n"
+    assert replay(lines) == ReplayResult(len(lines), (5,))
 
 
 def test_a_journal_stops_at_its_bound_and_says_so(tmp_path: Path) -> None:
@@ -79,7 +95,7 @@ def test_a_journal_stops_at_its_bound_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_torn_last_line_is_left_out_and_other_damage_is_told() -> None:
-    whole = b'[1.0,{"type":"Woke"}]\n'
+    whole = b'[1.0,{"type":"Woke"},0]\n'
     assert len(list(read_journal([whole, whole[:9]]))) == 1
     with pytest.raises(StoreError, match="line 2"):
         list(read_journal([whole, whole[:9], whole]))
@@ -92,5 +108,5 @@ def test_a_fleet_can_be_written_and_read(tmp_path: Path) -> None:
         journal.close()
 
     asyncio.run(run())
-    [(_, event)] = list(read_journal((tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)))
+    [(_, event, _)] = list(read_journal((tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)))
     assert getattr(event, "fleet", None) == fleet(8)

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from spillway.core.outcome import Outcome
-from spillway.gateway.settings import GatewaySettings
+from spillway.gateway.settings import GatewaySettings, ModelTimeouts
 from spillway.net.ports import ConnectionFault
-from tests.gateway.bench import EAST, EVENT_STREAM, WEST, Bench
+from tests.gateway.bench import EAST, EVENT_STREAM, NPC, WEST, Bench
 
 WHOLE = b'{"model":"npc","messages":[{"role":"user","content":"hi"}]}'
 STREAM = b'{"model":"npc","stream":true,"messages":[{"role":"user","content":"hi"}]}'
@@ -259,6 +259,32 @@ def test_slow_attempts_are_given_up() -> None:
     bench.driver.sweep()
     assert client.cuts == [Outcome.CUT]
     assert bench.last.cancelled
+
+
+def test_a_model_has_time_outs_of_its_own() -> None:
+    bench = Bench(settings=GatewaySettings(first_content_s=10.0, between_chunks_s=10.0))
+    bench.driver.set_timeouts({NPC: ModelTimeouts(first_content_s=1.0, between_chunks_s=2.0)})
+    client, _ = bench.ask(STREAM)
+    bench.clock.advance(1.1)
+    bench.driver.sweep()
+    assert bench.last.pool == WEST
+    bench.last.stream(ROLE, HELLO)
+    bench.driver.sweep()
+    bench.clock.advance(2.1)
+    bench.driver.sweep()
+    assert client.cuts == [Outcome.CUT]
+
+
+def test_a_whole_answer_that_takes_too_long_is_not_tried_again() -> None:
+    bench = Bench(settings=GatewaySettings(whole_s=5.0))
+    client, _ = bench.ask(WHOLE)
+    bench.clock.advance(5.1)
+    bench.driver.sweep()
+    assert client.refusal == (Outcome.UPSTREAM_TIMEOUT, "")
+    assert [attempt.cancelled for attempt in bench.backends.attempts] == [True]
+    [record] = bench.sink.records
+    assert (record.outcome, record.attempts) == (Outcome.UPSTREAM_TIMEOUT, 1)
+    assert bench.driver.in_flight == 0
 
 
 def test_backpressure_reaches_the_upstream() -> None:

@@ -186,6 +186,7 @@ class Worker:
         self._backends.configure(configuration.upstreams())
         self._metrics.configured(configuration.models)
         self._driver.tell(Configured(configuration.fleet().sliced(self._member, self._members)))
+        self._driver.set_timeouts(configuration.timeouts())
         self._pipeline.models = configuration.public_names()
         self._pipeline.tenants = configuration.standings()
 

@@ -26,6 +26,7 @@ from spillway.config.settings import (
 from spillway.core.ids import ModelName, OrganizationId, PolicyName, PoolName, TenantId, VersionName
 from spillway.core.priority import Priority
 from spillway.gateway.ports import Standing
+from spillway.gateway.settings import ModelTimeouts
 from spillway.store.settings import Settings as StoreSettings
 from spillway.telemetry.settings import Settings as TelemetrySettings
 from spillway.traffic.fleet import (
@@ -102,6 +103,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             name: Standing(tenant.organization or OrganizationId(""), tenant.policy or PolicyName(""))
             for name, tenant in self.tenants.items()
         }
+
+    def timeouts(self) -> dict[ModelName, ModelTimeouts]:
+        """The models that have time-outs of their own."""
+        return {name: model.timeouts for name, model in self.models.items() if model.timeouts != ModelTimeouts()}
 
     def public_names(self) -> dict[str, ModelName]:
         """Each name that clients may use, aliases included, and the model it stands for."""

@@ -21,7 +21,7 @@ from spillway.core.ids import (
 )
 from spillway.core.priority import Priority
 from spillway.core.usage import Price
-from spillway.gateway.settings import GatewaySettings
+from spillway.gateway.settings import GatewaySettings, ModelTimeouts
 from spillway.net.settings import ClientLimits, ServerLimits
 from spillway.traffic.fleet import Accounting, Capacity, Slo, SpillPolicy
 
@@ -119,6 +119,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tiers: tuple[tuple[Annotated[PoolName, _NAME], ...], ...]
     slo: Slo = Slo()
     policy: SpillPolicy = SpillPolicy()
+    timeouts: ModelTimeouts = ModelTimeouts()
     aliases: tuple[Annotated[ModelName, _NAME], ...] = ()
 
 

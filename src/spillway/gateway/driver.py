@@ -4,16 +4,16 @@ Every call is in `_calls` from its arrival until it is settled; a call leaves it
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from spillway.core.clock import Clock, Seconds, Timer, Timers
-from spillway.core.ids import RequestId
+from spillway.core.ids import ModelName, RequestId
 from spillway.core.outcome import Outcome
 from spillway.core.usage import Usage
 from spillway.gateway.call import Call, Progress
 from spillway.gateway.ports import Backends, Observer
 from spillway.gateway.relay import StreamRelay, WholeRelay
-from spillway.gateway.settings import GatewaySettings
+from spillway.gateway.settings import GatewaySettings, ModelTimeouts
 from spillway.gateway.settle import NOTHING_USED, Settlement
 from spillway.traffic.controller import Controller
 from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
@@ -22,7 +22,7 @@ from spillway.wire import envelope
 
 log = logging.getLogger(__name__)
 
-Record = Callable[[Seconds, Event], None]
+Record = Callable[[Seconds, Event, Sequence[Effect]], None]
 """What the journal gives the driver."""
 
 
@@ -45,6 +45,7 @@ class Driver:
         self._clock = clock
         self._timers = timers
         self._settings = settings
+        self._settings_of: dict[ModelName, GatewaySettings] = {}
         self._record = record
         self._calls: dict[RequestId, Call] = {}
         self._wake: Timer | None = None
@@ -57,14 +58,19 @@ class Driver:
 
     def tell(self, event: Event) -> None:
         now = self._clock.monotonic()
+        effects = self._controller.handle(event, now)
         if self._record is not None:
-            self._record(now, event)
-        for effect in self._controller.handle(event, now):
+            self._record(now, event, effects)
+        for effect in effects:
             try:
                 self._act(effect, now)
             except Exception:  # one request's mistake must not take the effects for others along
                 log.exception("an effect could not be carried out", extra={"effect": type(effect).__name__})
                 self._settle_mistake(effect)
+
+    def set_timeouts(self, timeouts: Mapping[ModelName, ModelTimeouts]) -> None:
+        """Those of the models that have some of their own. They hold for what runs, too."""
+        self._settings_of = {model: self._settings.of(own) for model, own in timeouts.items()}
 
     # A call's life
 
@@ -109,7 +115,7 @@ class Driver:
                 self._check_time(call, call.relay, now)
 
     def _check_time(self, call: Call, relay: Progress, now: Seconds) -> None:
-        settings = self._settings
+        settings = self._settings_of.get(call.model, self._settings)
         if relay.reads != relay.seen_reads:
             relay.seen_reads, relay.seen_at = relay.reads, now
         running_s, silent_s = now - call.dispatched_at, now - relay.seen_at
@@ -120,9 +126,10 @@ class Driver:
             return
         if running_s > settings.total_s:
             late = "the attempt took too long"
-        elif call.content_at is None and running_s > (
-            settings.first_content_s if call.envelope.stream else settings.whole_s
-        ):
+        elif call.content_at is None and not call.envelope.stream and running_s > settings.whole_s:
+            self._end(call, Outcome.UPSTREAM_TIMEOUT)  # it worked on it all the time: another one would, too
+            return
+        elif call.content_at is None and call.envelope.stream and running_s > settings.first_content_s:
             late = "no content in time"
         elif relay.reads and silent_s > settings.between_chunks_s:
             late = "silence in the middle of the answer"

@@ -10,6 +10,13 @@ _Interval = Annotated[Seconds, msgspec.Meta(gt=0)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1)]
 
 
+class ModelTimeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model has instead of the gateway's own time-outs; None: the gateway's."""
+
+    first_content_s: _Interval | None = None
+    between_chunks_s: _Interval | None = None
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`sweep_s` is how often time-outs are looked at: a time-out may fire late by as much.
 
@@ -18,10 +25,18 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     first_content_s: _Interval = 60.0  # streamed: from dispatch to the first content
-    whole_s: _Interval = 300.0  # not streamed: from dispatch to the answer
+    whole_s: _Interval = 300.0  # not streamed: from dispatch to the answer; not tried again
     between_chunks_s: _Interval = 30.0  # silence of the upstream in the middle of an answer
     total_s: _Interval = 900.0  # of one attempt
     sweep_s: _Interval = 0.25
     max_held_bytes: _Bytes = 1 << 20
     max_event_bytes: _Bytes = 1 << 20  # one server-sent event
     max_error_bytes: _Bytes = 64 << 10  # of an upstream's error body; the rest is not read
+
+    def of(self, model: ModelTimeouts) -> "GatewaySettings":
+        """The settings that hold for a model."""
+        return msgspec.structs.replace(
+            self,
+            first_content_s=model.first_content_s or self.first_content_s,
+            between_chunks_s=model.between_chunks_s or self.between_chunks_s,
+        )
