@@ -105,9 +105,10 @@ class PlayedBackends:
     def __init__(self) -> None:
         self.attempts: list[PlayedAttempt] = []
         self.broken = False  # sending raises
+        self.hosted = False
 
     def binding(self, pool: PoolName) -> PoolBinding:
-        return PoolBinding(pool, "upstream-name", VersionName("v1"), Price(1.0, 2.0))
+        return PoolBinding(pool, "upstream-name", VersionName("v1"), Price(1.0, 2.0), self.hosted)
 
     def send(
         self, pool: PoolName, endpoint: EndpointUrl, path: bytes, extra_headers: bytes, body: bytes, receiver: Receiver

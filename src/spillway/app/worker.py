@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import uvloop
 
@@ -69,7 +70,8 @@ class Worker:
         self._member, self._members = begin.member, begin.members
         self._draining = asyncio.Event()
         self._drain_s: Seconds = configuration.gateway.drain_s
-        self._keyring = Keyring(load_seal(home, rng), clock)
+        seal = load_seal(home, rng)
+        self._keyring = Keyring(seal, clock)
         self._keyring.apply(begin.keys)
         self._metrics = GatewayMetrics(Registry(), configuration.models)
         self._tracing: Tracing = tracing_of(configuration.telemetry.trace, rng, log)
@@ -95,8 +97,9 @@ class Worker:
             asyncio.get_running_loop(),
             configuration.gateway.timeouts,
             None if self._journal is None else self._journal.record,
+            begin.members,
         )
-        self._pipeline = Pipeline(self._keyring, {}, self._driver, settlement, observer, clock)
+        self._pipeline = Pipeline(self._keyring, {}, self._driver, settlement, observer, clock, crc32(b"prefix" + seal))
         self._public = AsgiRoute(
             public_app(
                 self._keyring,
@@ -188,6 +191,7 @@ class Worker:
         self._driver.tell(Configured(configuration.fleet().sliced(self._member, self._members)))
         self._driver.set_timeouts(configuration.timeouts())
         self._pipeline.models = configuration.public_names()
+        self._pipeline.models_with_choice = configuration.models_with_choice()
         self._pipeline.tenants = configuration.standings()
 
     def _reconfigure(self, configuration: Configuration) -> None:

@@ -58,7 +58,7 @@ class _Pool:
     __slots__ = ("binding", "endpoints", "probe_path")
 
     def __init__(self, spec: UpstreamSpec, endpoints: dict[EndpointUrl, _Endpoint]) -> None:
-        self.binding = PoolBinding(spec.pool, spec.model, spec.version, spec.price)
+        self.binding = PoolBinding(spec.pool, spec.model, spec.version, spec.price, spec.hosted)
         self.endpoints = endpoints
         self.probe_path = spec.probe_path
 

@@ -25,6 +25,7 @@ class UpstreamSpec(msgspec.Struct, frozen=True):
     ca_file: str | None = None
     proxy: str | None = None
     probe_path: str | None = "/health"
+    hosted: bool = False
     peer: bool = False  # another gateway: told that the request has been spilled once
 
 

@@ -92,6 +92,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 ca_file=pool.ca_file,
                 proxy=pool.proxy,
                 probe_path=pool.probe_path,
+                hosted=pool.cluster is None,
                 peer=pool.peer,
             )
             for name, pool in self.pools.items()
@@ -107,6 +108,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def timeouts(self) -> dict[ModelName, ModelTimeouts]:
         """The models that have time-outs of their own."""
         return {name: model.timeouts for name, model in self.models.items() if model.timeouts != ModelTimeouts()}
+
+    def models_with_choice(self) -> frozenset[ModelName]:
+        """Those of which a request can go to one of several places at a time: there it matters who knows its beginning."""
+        return frozenset(
+            name
+            for name, model in self.models.items()
+            if any(len(tier) > 1 or any(len(self.pools[pool].urls) > 1 for pool in tier) for tier in model.tiers)
+        )
 
     def public_names(self) -> dict[str, ModelName]:
         """Each name that clients may use, aliases included, and the model it stands for."""

@@ -56,7 +56,7 @@ class Call:
 
     __slots__ = (
         "arrived_at", "ask", "attempt", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
-        "input_tokens", "model", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
+        "hosted", "input_tokens", "model", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
         "spill", "ticket", "upstream_s", "version", "waited_s",
     )  # fmt: skip
 
@@ -88,6 +88,7 @@ class Call:
         self.endpoint: EndpointUrl | None = None
         self.spill: str | None = None
         self.price = FREE
+        self.hosted = False  # served by a provider
         self.paused = False  # the client reads too slowly
         self.version: VersionName | None = None
         self.ticket: Ticket | None = None

@@ -17,8 +17,9 @@ from spillway.gateway.settings import GatewaySettings, ModelTimeouts
 from spillway.gateway.settle import NOTHING_USED, Settlement
 from spillway.traffic.controller import Controller
 from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
-from spillway.traffic.events import Arrived, AttemptFailed, Ended, Event, Fault, FirstToken, Woke
+from spillway.traffic.events import Arrived, AttemptFailed, Ended, Event, Fault, FirstToken, QuotaSeen, Woke
 from spillway.wire import envelope
+from spillway.wire.quota import Quota
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ class Driver:
         timers: Timers,
         settings: GatewaySettings,
         record: Record | None = None,
+        members: int = 1,
     ) -> None:
+        """`members`: how many of the likes of us share the providers' limits."""
         self._controller = controller
         self._backends = backends
         self._settlement = settlement
@@ -47,6 +50,7 @@ class Driver:
         self._settings = settings
         self._settings_of: dict[ModelName, GatewaySettings] = {}
         self._record = record
+        self._members = members
         self._calls: dict[RequestId, Call] = {}
         self._wake: Timer | None = None
         self._wake_at: Seconds = 0.0
@@ -94,6 +98,14 @@ class Driver:
             call.ratio.observe(call.envelope.input_bytes, usage.prompt_tokens)
         self._over(call, outcome, usage)
         self.tell(Ended(call.request, outcome, usage.prompt_tokens, usage.completion_tokens))
+
+    def quota_seen(self, call: Call, quota: Quota) -> None:
+        """A provider counts what all workers send; each takes its part of what is left, rounded up."""
+        assert call.pool is not None  # it was dispatched
+        self.tell(QuotaSeen(call.pool, self._part_of(quota.requests), self._part_of(quota.tokens), quota.reset_s))
+
+    def _part_of(self, left: int | None) -> int | None:
+        return None if left is None else -(-left // self._members)
 
     def client_left(self, call: Call) -> None:
         if not call.ended:
@@ -193,7 +205,7 @@ class Driver:
             call.queued_at = None
         binding = self._backends.binding(effect.pool)
         call.pool, call.endpoint, call.attempt = effect.pool, effect.endpoint, effect.attempt
-        call.version, call.price = binding.version, binding.price
+        call.version, call.price, call.hosted = binding.version, binding.price, binding.hosted
         call.spill = effect.spill
         if effect.spill is not None and effect.spilled_from is not None:
             self._observer.spilled(call.model, effect.spilled_from, effect.pool, effect.spill)

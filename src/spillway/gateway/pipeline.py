@@ -12,7 +12,7 @@ from spillway.gateway.driver import Driver
 from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served, Standing
 from spillway.gateway.settle import Settlement
 from spillway.traffic.events import Arrived
-from spillway.wire import envelope
+from spillway.wire import envelope, prefix
 from spillway.wire.tokens import TokenRatio
 
 _PRIORITY_OF_WORD = {
@@ -30,7 +30,8 @@ NO_MODEL = ModelName("")
 
 
 class Pipeline:
-    """`models` maps each public name, aliases included, to the model it stands for; `tenants` has those of which something is said."""
+    """`models` maps each public name, aliases included, to the model it stands for; `tenants` has those of which something is said; `models_with_choice`: where the
+    beginnings of prompts matter. `seed` (0 … 2³² − 1) is that of their hashes: not to be known outside, the same in all workers."""
 
     def __init__(
         self,
@@ -40,10 +41,13 @@ class Pipeline:
         settlement: Settlement,
         observer: Observer,
         clock: Clock,
+        seed: int = 0,
     ) -> None:
         self._keyring = keyring
         self.models = models
         self.tenants: dict[TenantId, Standing] = {}
+        self.models_with_choice: frozenset[ModelName] = frozenset()
+        self._seed = seed
         self._driver = driver
         self._settlement = settlement
         self._observer = observer
@@ -94,9 +98,15 @@ class Pipeline:
         session = asked.prompt_cache_key or ask.session or user
         standing = self.tenants.get(principal.tenant, NO_STANDING)
         tokens, output = call.input_tokens, asked.output_tokens_estimate
+        beginning, block_tokens = (), 1
+        if model in self.models_with_choice:
+            beginning, block_tokens = (
+                prefix.chain(memoryview(asked.prompt), self._seed),
+                ratio.tokens(prefix.BLOCK_BYTES),
+            )
         arrived = Arrived(  # by position: half the cost of by name, once a request
             ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), _veiled(session),
-            standing.organization, _veiled(user), standing.policy, ask.deadline_s, (), ask.hops,
+            standing.organization, _veiled(user), standing.policy, ask.deadline_s, beginning, ask.hops, block_tokens,
         )  # fmt: skip
         self._driver.admit(call, arrived)
         return None if call.ended else call

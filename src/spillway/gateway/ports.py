@@ -98,6 +98,7 @@ class PoolBinding(msgspec.Struct, frozen=True):
     upstream_model: str  # the name that the engine or provider knows
     version: VersionName
     price: Price
+    hosted: bool = False  # its answers tell what is left of its limits
 
 
 class Backends(Protocol):

@@ -19,7 +19,8 @@ from spillway.gateway.settings import GatewaySettings
 from spillway.gateway.verdict import Verdict, verdict_on
 from spillway.net.ports import ConnectionFault, Headers
 from spillway.traffic.events import Fault
-from spillway.wire import sse, usage_tail
+from spillway.wire import quota, sse, usage_tail
+from spillway.wire.quota import Quota
 
 FAULT_OF = {
     ConnectionFault.CONNECT: Fault.CONNECT,
@@ -42,6 +43,7 @@ class Attempts(Protocol):
     def began(self, call: Call) -> None: ...
     def failed(self, call: Call, fault: Fault, retry_after_s: Seconds | None, detail: str) -> None: ...
     def ended(self, call: Call, outcome: Outcome, usage: Usage) -> None: ...
+    def quota_seen(self, call: Call, quota: Quota) -> None: ...
 
 
 class Relay:
@@ -77,6 +79,10 @@ class Relay:
                 self._content_type = value
             elif name == b"retry-after":
                 self._retry_after_s = _seconds(value)
+        if self._call.hosted:
+            left = quota.read(headers)
+            if left is not None:
+                self._attempts.quota_seen(self._call, left)
 
     def response_failed(self, fault: ConnectionFault, detail: str) -> None:
         self._lost(FAULT_OF[fault], detail)

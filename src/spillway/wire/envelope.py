@@ -61,6 +61,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     input_bytes: int
     model_span: Span
     stream_options_span: Span | None
+    prompt: msgspec.Raw  # the value of the field that `kind` names, as it stands in the body
 
     @property
     def output_tokens_estimate(self) -> int:
@@ -152,6 +153,7 @@ def read(body: bytes, kind: Kind) -> Envelope:
         kind, fields.model, fields.stream is True, options is not None and options.include_usage is True,
         fields.max_tokens if cap is None else cap, fields.n or 1, fields.service_tier, fields.user, fields.prompt_cache_key,
         fields.safety_identifier, prompt.nbytes + memoryview(fields.tools).nbytes, model_span, options_span,
+        getattr(fields, kind),
     )  # fmt: skip
 
 
