@@ -6,7 +6,7 @@ from spillway.config import Configuration
 from spillway.core.clock import Seconds
 from spillway.store.keyring import KeysChanged
 from spillway.telemetry.metrics import Report
-from spillway.traffic.events import DrainSet, LimitSet
+from spillway.traffic.events import DrainSet, LimitSet, Scraped
 from spillway.traffic.snapshot import Snapshot
 
 # Parent to worker
@@ -36,13 +36,19 @@ class Operate(msgspec.Struct, frozen=True, tag=True):
     event: LimitSet | DrainSet
 
 
+class Gauged(msgspec.Struct, frozen=True, tag=True):
+    """What an engine said of itself; `foreign` is this worker's part."""
+
+    event: Scraped
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True):
     """Finish what runs, take nothing new, then exit."""
 
     within_s: Seconds
 
 
-ToWorker = Begin | Reconfigure | Keys | Operate | Drain
+ToWorker = Begin | Reconfigure | Keys | Operate | Gauged | Drain
 
 # Worker to parent
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from spillway.app.messages import Told
+from spillway.core.ids import EndpointUrl
 from spillway.telemetry.totals import Totals
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.snapshot import EndpointView, PoolView, QueueView, Snapshot
@@ -28,6 +29,16 @@ class Overview:
     @property
     def workers(self) -> int:
         return len(self._snapshots)
+
+    def in_flight(self, url: EndpointUrl) -> int:
+        """What all workers have at an endpoint, in whatever pool."""
+        return sum(
+            endpoint.in_flight
+            for snapshot in self._snapshots.values()
+            for pool in snapshot.pools
+            for endpoint in pool.endpoints
+            if endpoint.url == url
+        )
 
     def snapshot(self) -> Snapshot:
         return merged(self._snapshots.values())

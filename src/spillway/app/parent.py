@@ -6,8 +6,10 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
+import msgspec
 from starlette.applications import Starlette
 
 from spillway import config
@@ -16,11 +18,13 @@ from spillway.app.admin_server import AdminServer, admin_token, allowed_hosts
 from spillway.app.crew import Crew
 from spillway.app.listeners import listen, vacant
 from spillway.app.member import Member
-from spillway.app.messages import Begin, Keys, Operate, Reconfigure, Told, ToWorker
+from spillway.app.messages import Begin, Gauged, Keys, Operate, Reconfigure, Told, ToWorker
 from spillway.app.operations import ParentOperations
 from spillway.app.overview import Overview
 from spillway.app.system import SystemClock, SystemRng
 from spillway.app.trial import try_out
+from spillway.backends.gauges import Scraper
+from spillway.backends.pools import PoolBackends
 from spillway.config import Configuration
 from spillway.config.keys import key_rows
 from spillway.console.pages import fleet_page
@@ -33,7 +37,7 @@ from spillway.store.retention import Retention
 from spillway.store.watch import KeyWatch
 from spillway.telemetry.parent_metrics import ParentMetrics
 from spillway.telemetry.prometheus import render
-from spillway.traffic.events import DrainSet, LimitSet
+from spillway.traffic.events import DrainSet, LimitSet, Scraped
 
 WATCH_S = 1.0  # how often the configuration file is looked at
 
@@ -64,6 +68,7 @@ class Parent:
         self._metrics = ParentMetrics()
         self._members = configuration.gateway.workers  # for this life: the number of listening sockets
         self._crew: Crew | None = None
+        self._engines = PoolBackends(configuration.gateway.connections)  # to ask them for their load
         self._mtime_ns = path.stat().st_mtime_ns
 
     async def run(self, ready: Ready | None = None) -> None:
@@ -79,6 +84,8 @@ class Parent:
             self.keys = self._key_watch()
             await self.keys.refresh()
             self._warn_of_small_limits()
+            self._engines.configure(self.configuration.upstreams())
+            stack.callback(self._engines.close)
             listeners = listen(gateway.listen, self._members)
             stack.callback(_close_all, listeners)
             await stack.enter_async_context(AdminServer(self._admin_app(), gateway.admin))
@@ -95,7 +102,14 @@ class Parent:
                 )
                 self._catch_signals()
                 retention = Retention(self.stores.usage, self.configuration.store, self.clock, self._log)
-                endless = (self.keys.run(), self.intake.run(), retention.run(), crew.watch(), self._watch_file())
+                endless = (
+                    self.keys.run(),
+                    self.intake.run(),
+                    retention.run(),
+                    crew.watch(),
+                    self._watch_file(),
+                    self._scraper().run(),
+                )
                 always = [tasks.create_task(work) for work in endless]
                 await crew.start()
                 if ready is not None:
@@ -154,6 +168,7 @@ class Parent:
         try_out(configuration)
         await self.keys.fix(tuple(key_rows(configuration, self.seal, self.clock.wall())))
         self.configuration = configuration
+        self._engines.configure(configuration.upstreams())
         self._tell_crew(Reconfigure(configuration))
         self._log.info("the configuration was read again")
 
@@ -184,6 +199,16 @@ class Parent:
         hosts = allowed_hosts(gateway.admin, gateway.admin_hosts)
         token = admin_token(self.home, self.rng)
         return admin_app(ParentOperations(self), token, hosts, lambda: self.overview.workers > 0, fleet_page())
+
+    def _scraper(self) -> Scraper:
+        gauges = self.configuration.gateway.gauges
+        targets = partial(self._engines.gauge_targets, gauges.path)
+        return Scraper(targets, gauges, self.overview.in_flight, self._gauged)
+
+    def _gauged(self, event: Scraped) -> None:
+        """Each worker leaves room for its part of what others sent, as it has its part of the limit."""
+        part = msgspec.structs.replace(event, foreign=event.foreign / self._members)
+        self._tell_crew(Gauged(part))
 
     def _told(self, member: Member, told: Told) -> None:
         self.overview.told(member.name, told)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from zlib import crc32
 
+import msgspec
 import uvloop
 
 from spillway.api.data_plane import DataPlane
@@ -21,7 +22,18 @@ from spillway.api.errors import refusal
 from spillway.api.public import public_app
 from spillway.app.channel import Channel
 from spillway.app.listeners import BACKLOG
-from spillway.app.messages import Begin, Drain, Keys, Operate, Reconfigure, SegmentClosed, Serving, Told, ToWorker
+from spillway.app.messages import (
+    Begin,
+    Drain,
+    Gauged,
+    Keys,
+    Operate,
+    Reconfigure,
+    SegmentClosed,
+    Serving,
+    Told,
+    ToWorker,
+)
 from spillway.app.system import SystemClock, SystemRng
 from spillway.app.tracing import Tracing, tracing_of
 from spillway.backends.pools import PoolBackends
@@ -64,6 +76,7 @@ class Worker:
         configuration, home = begin.configuration, Path(begin.home)
         clock, rng = SystemClock(), SystemRng()
         self._configuration = configuration
+        self._clock = clock
         self._channel = channel
         self._log = log
         self._spool_was_full = False
@@ -168,6 +181,8 @@ class Worker:
                 self._reconfigure(message.configuration)
             case Operate():
                 self._operate(message)
+            case Gauged():
+                self._driver.tell(message.event)
             case Drain():
                 self._drain_s = message.within_s
                 self._draining.set()
@@ -188,7 +203,9 @@ class Worker:
         """Pools, models and limits change; what the sockets and files were opened with needs a restart of the worker."""
         self._backends.configure(configuration.upstreams())
         self._metrics.configured(configuration.models)
-        self._driver.tell(Configured(configuration.fleet().sliced(self._member, self._members)))
+        fleet = configuration.fleet().sliced(self._member, self._members)
+        wall_offset_s = self._clock.wall() - self._clock.monotonic()
+        self._driver.tell(Configured(msgspec.structs.replace(fleet, wall_offset_s=wall_offset_s)))
         self._driver.set_timeouts(configuration.timeouts())
         self._pipeline.models = configuration.public_names()
         self._pipeline.models_with_choice = configuration.models_with_choice()

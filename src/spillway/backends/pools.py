@@ -55,12 +55,13 @@ class _Endpoint:
 
 
 class _Pool:
-    __slots__ = ("binding", "endpoints", "probe_path")
+    __slots__ = ("binding", "endpoints", "hosted", "probe_path")
 
     def __init__(self, spec: UpstreamSpec, endpoints: dict[EndpointUrl, _Endpoint]) -> None:
         self.binding = PoolBinding(spec.pool, spec.model, spec.version, spec.price, spec.hosted)
         self.endpoints = endpoints
         self.probe_path = spec.probe_path
+        self.hosted = spec.hosted
 
 
 OriginKey = tuple[EndpointUrl, str | None, str | None]
@@ -111,6 +112,15 @@ class PoolBackends:
                 if url not in seen:
                     seen.add(url)
                     yield ProbeTarget(url, endpoint.origin, endpoint.probe(pool.probe_path))
+
+    def gauge_targets(self, path: str) -> Iterator[ProbeTarget]:
+        """Endpoints of clusters, to be asked for their load; each once."""
+        seen: set[EndpointUrl] = set()
+        for pool in self._pools.values():
+            for url, endpoint in pool.endpoints.items():
+                if path and not pool.hosted and url not in seen:
+                    seen.add(url)
+                    yield ProbeTarget(url, endpoint.origin, endpoint.probe(path))
 
     @property
     def connections(self) -> tuple[int, int]:

@@ -32,3 +32,11 @@ class UpstreamSpec(msgspec.Struct, frozen=True):
 class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval_s: Annotated[Seconds, msgspec.Meta(gt=0)] = 2.0
     timeout_s: Annotated[Seconds, msgspec.Meta(gt=0)] = 1.0
+
+
+class GaugeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How engines are asked for their load. Not faster than every 2 s: it takes their time. `path` empty: they are not asked."""
+
+    interval_s: Annotated[Seconds, msgspec.Meta(ge=2)] = 2.0
+    timeout_s: Annotated[Seconds, msgspec.Meta(gt=0)] = 1.0
+    path: str = "/metrics"

@@ -63,6 +63,8 @@ class _Checks:
         trace_url = self._configuration.telemetry.trace.otlp_url
         if trace_url is not None:
             self._url(("telemetry", "trace", "otlp_url"), trace_url)
+        if gateway.gauges.path and not gateway.gauges.path.startswith("/"):
+            self._report(("gateway", "gauges", "path"), "a path begins with /")
         if shared.url is not None:
             self._report(("shared", "url"), "shared limits are not supported yet: leave it null and run one host")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from spillway.backends.settings import ProbeSettings
+from spillway.backends.settings import GaugeSettings, ProbeSettings
 from spillway.core.clock import Seconds
 from spillway.core.ids import (
     ClusterName,
@@ -65,6 +65,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     connections: ClientLimits = ClientLimits()
     timeouts: GatewaySettings = GatewaySettings()
     probes: ProbeSettings = ProbeSettings()
+    gauges: GaugeSettings = GaugeSettings()
     journal: Journal | None = None
 
 
