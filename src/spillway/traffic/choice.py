@@ -105,24 +105,25 @@ def candidates(
 
 def _by_headroom(tier: tuple[PoolState, ...], rank: int, draw: int) -> list[PoolState]:
     """At most two pools, different ones."""
-    free = [
-        pool.slots[rank] - pool.in_flight
-        if pool.in_flight < pool.slots[rank] and pool.kv_held < pool.kv_slots[rank]
-        else 0
-        for pool in tier
-    ]
+    free: list[int] = []
+    total = 0
+    for pool in tier:
+        slots = pool.slots[rank] - pool.in_flight
+        if slots < 0 or pool.kv_held >= pool.kv_slots[rank]:
+            slots = 0
+        free.append(slots)
+        total += slots
     drawn: list[PoolState] = []
     for chance in (draw & 0xFFFF, (draw * 0x9E3779B1 >> 16) & 0xFFFF):
-        total = sum(free)
         if not total:
             break
-        point = chance * total >> 16
-        for place, slots in enumerate(free):
-            point -= slots
-            if point < 0:
-                drawn.append(tier[place])
-                free[place] = 0
-                break
+        point, place = chance * total >> 16, 0
+        while point >= free[place]:
+            point -= free[place]
+            place += 1
+        drawn.append(tier[place])
+        total -= free[place]
+        free[place] = 0
     return drawn
 
 
