@@ -146,8 +146,14 @@ def test_gauges_show_what_is_there_now() -> None:
             PoolGauges(PoolName("old"), 1, 1, 1.0, 0),
         ],
         [QueueGauge(ModelName("npc"), Priority.BATCH, 7)],
+        {ModelName("npc"): True},
     )
-    metrics.state([PoolGauges(POOL, in_flight=4, limit=8, load_index=0.75, endpoints_open=0)], [])
+    metrics.state(
+        [PoolGauges(POOL, in_flight=4, limit=8, load_index=0.75, endpoints_open=0, spill_share=0.25, foreign=2.0)],
+        [],
+        {ModelName("npc"): False},
+    )
+    metrics.decisions({"owed": 3})
     metrics.spool(unsettled=5, lost=2, full=True)
     samples = shown(metrics)
     assert samples == {
@@ -155,6 +161,10 @@ def test_gauges_show_what_is_there_now() -> None:
         'spillway_limit{pool="npc@east"}': 8,
         'spillway_load_index{pool="npc@east"}': 0.75,
         'spillway_endpoints_open{pool="npc@east"}': 0,
+        'spillway_spill_share{pool="npc@east"}': 0.25,
+        'spillway_foreign{pool="npc@east"}': 2.0,
+        'spillway_panic{model="npc"}': 0,
+        'spillway_decisions_total{kind="owed"}': 3,
         "spillway_usage_unsettled": 5,
         "spillway_spool_full": 1,
         "spillway_usage_lost_total": 2,

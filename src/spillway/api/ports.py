@@ -9,19 +9,26 @@ from spillway.core.ids import ClusterName, EndpointUrl, KeyId, ModelName, PoolNa
 from spillway.core.priority import Priority
 from spillway.core.usage import UsageRecord
 from spillway.traffic.effects import BreakerState
-from spillway.traffic.snapshot import EndpointView, QueueView
+from spillway.traffic.snapshot import EndpointView, ModelView, QueueView
 
 
 class PoolStatus(msgspec.Struct, frozen=True):
-    """One pool, over all workers. `tier` is the lowest (1 is first) over `models`; None where no model uses it."""
+    """One pool, over all workers. `tiers`: its place (1 is first) in each model that uses it; `tier` is the lowest of them. `limit` is
+    the one in force, `configured_limit` that of the file; `x_s`, `y_s` are T(b) as corrected by what requests took, 0: not known."""
 
     name: PoolName
     cluster: ClusterName | None
     tier: int | None
     models: list[ModelName]
+    tiers: dict[ModelName, int]
     limit: int
+    configured_limit: int
     in_flight: int
     load_index: float
+    spill_share: float
+    foreign: float  # requests of others
+    x_s: Seconds
+    y_s: Seconds
     breaker: BreakerState  # the worst of its endpoints
     endpoints: tuple[EndpointView, ...]
 
@@ -29,6 +36,7 @@ class PoolStatus(msgspec.Struct, frozen=True):
 class Pools(msgspec.Struct, frozen=True):
     pools: list[PoolStatus]
     queues: list[QueueView]
+    models: list[ModelView]
     workers: int
 
 

@@ -56,6 +56,7 @@ class ParentOperations:
         return Pools(
             pools=[self._status(pool) for pool in snapshot.pools],
             queues=list(snapshot.queues),
+            models=list(snapshot.models),
             workers=self._parent.overview.workers,
         )
 
@@ -72,9 +73,15 @@ class ParentOperations:
             cluster=pool.cluster,
             tier=min(used_by.values(), default=None),
             models=sorted(used_by),
+            tiers=used_by,
             limit=pool.limit,
+            configured_limit=pool.configured_limit,
             in_flight=pool.in_flight,
             load_index=pool.load_index,
+            spill_share=pool.spill_share,
+            foreign=pool.foreign,
+            x_s=pool.x_s,
+            y_s=pool.y_s,
             breaker=max(breakers, key=BREAKER_SEVERITY.__getitem__, default=BreakerState.CLOSED),
             endpoints=pool.endpoints,
         )

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from spillway.app.messages import Told
-from spillway.core.ids import EndpointUrl
+from spillway.core.ids import EndpointUrl, ModelName
 from spillway.telemetry.totals import Totals
 from spillway.traffic.effects import BreakerState
-from spillway.traffic.snapshot import EndpointView, PoolView, QueueView, Snapshot
+from spillway.traffic.snapshot import EndpointView, ModelView, PoolView, QueueView, Snapshot
 
 BREAKER_SEVERITY = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
@@ -45,16 +45,21 @@ class Overview:
 
 
 def merged(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Limits and counts add up over workers; an endpoint shows its worst breaker."""
+    """Limits and counts add up over workers; an endpoint shows its worst breaker. T(b) is the mean of
+    the workers', each of which counts what it sent itself as b."""
     pools: dict[str, list[PoolView]] = {}
     waiting: dict[tuple[str, str], list[QueueView]] = {}
+    panics: dict[ModelName, bool] = {}
     for snapshot in snapshots:
         for pool in snapshot.pools:
             pools.setdefault(pool.name, []).append(pool)
+        for model in snapshot.models:
+            panics[model.name] = panics.get(model.name, False) or model.panic
         for queue in snapshot.queues:
             waiting.setdefault((queue.model, queue.priority), []).append(queue)
     return Snapshot(
         pools=tuple(_pool(views) for views in pools.values()),
+        models=tuple(ModelView(name, panic) for name, panic in panics.items()),
         queues=tuple(QueueView(v[0].model, v[0].priority, sum(q.waiting for q in v)) for v in waiting.values()),
     )
 
@@ -73,6 +78,11 @@ def _pool(views: list[PoolView]) -> PoolView:
         in_flight=in_flight,
         load_index=_mean_load(views),
         endpoints=tuple(_endpoint(same) for same in endpoints.values()),
+        configured_limit=sum(view.configured_limit for view in views),
+        spill_share=_mean([view.spill_share for view in views]),
+        foreign=sum(view.foreign for view in views),
+        x_s=_mean([view.x_s for view in views]),
+        y_s=_mean([view.y_s for view in views]),
     )
 
 
@@ -87,5 +97,10 @@ def _endpoint(views: list[EndpointView]) -> EndpointView:
         url=views[0].url,
         breaker=max((view.breaker for view in views), key=BREAKER_SEVERITY.__getitem__),
         in_flight=sum(view.in_flight for view in views),
+        foreign=sum(view.foreign for view in views),
         draining=all(view.draining for view in views),
     )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -66,6 +66,7 @@ from spillway.traffic.fleet import share_of
 REPORT_S = 0.25
 BEGIN_S = 30.0  # a parent that says nothing for so long is no parent
 JOURNALS_KEPT = 16  # of earlier workers
+DECISIONS = ("queued", "evicted", "retried", "owed", "promoted", "panics", "anomalies")
 LAST_WORDS_S = 1.0  # for ASGI requests after the drain
 
 
@@ -245,10 +246,17 @@ class Worker:
                 pool.limit,
                 pool.load_index,
                 sum(endpoint.breaker is BreakerState.OPEN for endpoint in pool.endpoints),
+                pool.spill_share,
+                pool.foreign,
             )
             for pool in snapshot.pools
         ]
-        self._metrics.state(pools, [QueueGauge(q.model, q.priority, q.waiting) for q in snapshot.queues])
+        self._metrics.state(
+            pools,
+            [QueueGauge(q.model, q.priority, q.waiting) for q in snapshot.queues],
+            {model.name: model.panic for model in snapshot.models},
+        )
+        self._metrics.decisions({kind: getattr(snapshot.counters, kind) for kind in DECISIONS})
         self._metrics.spool(unsettled=self._spool.unsettled(), lost=self._spool.lost, full=self._spool.full)
         if self._spool.full != self._spool_was_full:
             self._spool_was_full = self._spool.full

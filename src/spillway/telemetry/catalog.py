@@ -70,6 +70,12 @@ _COUNTERS = (
     Spec(
         "spillway_usage_lost_total", Kind.COUNTER, "Usage records that could be neither written nor kept. Must stay 0."
     ),
+    Spec(
+        "spillway_decisions_total",
+        Kind.COUNTER,
+        "What the brain did beside sending: queued, evicted, retried, owed (sent for a minimum share), promoted, panics, anomalies.",
+        ("kind",),
+    ),
     Spec("spillway_usage_ingested_total", Kind.COUNTER, "Usage records that the store took."),
     Spec(
         "spillway_usage_known_total",
@@ -100,6 +106,21 @@ _GAUGES = (
         Kind.GAUGE,
         "Endpoints that some worker's breaker keeps out of use.",
         ("pool",),
+        across=Across.MAX,
+    ),
+    Spec(
+        "spillway_spill_share",
+        Kind.GAUGE,
+        "Part of a pool's load that goes elsewhere, 0 to 1; mean of the workers.",
+        ("pool",),
+        across=Across.MEAN,
+    ),
+    Spec("spillway_foreign", Kind.GAUGE, "Requests of others in a pool, by its engines' word.", ("pool",)),
+    Spec(
+        "spillway_panic",
+        Kind.GAUGE,
+        "1 while all tiers of a model together can't carry what is asked, else 0.",
+        ("model",),
         across=Across.MAX,
     ),
     Spec("spillway_queue_depth", Kind.GAUGE, "Requests that wait at the gateway.", ("model", "priority")),

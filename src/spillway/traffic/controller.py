@@ -106,7 +106,7 @@ class Controller:
 
     def snapshot(self) -> Snapshot:
         """O(pools + endpoints + models); for people and gauges, not for each request."""
-        return snapshot_of(self._world, self._counters)
+        return snapshot_of(self._world, self._counters, self._now)
 
     @property
     def counters(self) -> Counters:

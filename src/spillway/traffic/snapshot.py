@@ -2,6 +2,7 @@
 
 import msgspec
 
+from spillway.core.clock import Seconds
 from spillway.core.ids import ClusterName, EndpointUrl, ModelName, PoolName
 from spillway.core.priority import Priority
 from spillway.traffic.effects import BreakerState
@@ -12,10 +13,12 @@ class EndpointView(msgspec.Struct, frozen=True):
     breaker: BreakerState
     in_flight: int
     draining: bool
+    foreign: float = 0.0  # requests of others there, by its own gauges
 
 
 class PoolView(msgspec.Struct, frozen=True):
-    """`limit` is the one in force: an operator's override, and never more than the engine's sequences.
+    """`limit` is the one in force: an operator's override, and never more than the engine's sequences. `configured_limit`: that
+    of the configuration, where an adaptive one begins. `x_s`, `y_s`: T(b) as corrected by what completions took; 0: not known.
 
     A pool that has left the configuration is shown with limit 0 until what runs there has ended.
     """
@@ -26,6 +29,18 @@ class PoolView(msgspec.Struct, frozen=True):
     in_flight: int
     load_index: float
     endpoints: tuple[EndpointView, ...]
+    configured_limit: int = 0
+    spill_share: float = 0.0  # 0–1, of an ESTIMATED pool
+    foreign: float = 0.0  # requests of others, beyond their share
+    x_s: Seconds = 0.0
+    y_s: Seconds = 0.0
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """`panic`: on some route of the model all tiers together can't carry what is asked of them."""
+
+    name: ModelName
+    panic: bool
 
 
 class QueueView(msgspec.Struct, frozen=True):
@@ -56,4 +71,5 @@ class Counters(msgspec.Struct):
 class Snapshot(msgspec.Struct, frozen=True):
     pools: tuple[PoolView, ...]
     queues: tuple[QueueView, ...]
+    models: tuple[ModelView, ...] = ()
     counters: Counters = msgspec.field(default_factory=Counters)
