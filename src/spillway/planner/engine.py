@@ -5,25 +5,32 @@ from math import inf
 from typing import Protocol
 
 from spillway.core.clock import Seconds
+from spillway.core.ids import EndpointUrl, PoolName
 from spillway.planner.arrival import Arrival
 from spillway.planner.scenario import EngineSpec
 
 
 class Job:
-    """One attempt inside an engine. `gateway`: which one sent it. `ended`: nobody waits for it any more."""
+    """One attempt, from its dispatch to its end. `gateway`: the number of the one that sent it."""
 
-    __slots__ = ("arrival", "attempt", "ended", "endpoint", "first", "gateway", "input_tokens", "output_tokens", "warm")
+    __slots__ = ("arrival", "ended", "first", "first_at", "gateway", "input_tokens", "output_tokens", "pool", "sent_at", "spilled",
+                 "url", "warm")  # fmt: skip
 
-    def __init__(self, arrival: Arrival, gateway: int, attempt: int) -> None:
+    def __init__(
+        self, arrival: Arrival, gateway: int, pool: PoolName, url: EndpointUrl, sent_at: Seconds, *, spilled: bool
+    ) -> None:
         self.arrival = arrival
         self.gateway = gateway
-        self.attempt = attempt
+        self.pool = pool
+        self.url = url
+        self.spilled = spilled
+        self.sent_at = sent_at
         self.input_tokens = arrival.arrived.input_tokens
         self.output_tokens = arrival.output_tokens
-        self.endpoint: object = None
         self.warm = 0  # input tokens that were in the prefix cache
-        self.first = False  # its first token is out
-        self.ended = False
+        self.first = False  # its first token left the engine
+        self.first_at: Seconds = 0.0  # when the gateway saw it
+        self.ended = False  # the gateway is done with it
 
 
 class Engine(Protocol):
