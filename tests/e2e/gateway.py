@@ -244,6 +244,8 @@ def _pool(site: Site, url: str) -> Json:
     if "provider" not in settings:
         settings |= {"cluster": "here", "endpoints": settings.get("endpoints", [url])}
         settings.setdefault("probe_path", "")
+    else:
+        settings.setdefault("base_url", url)
     return settings
 
 
