@@ -50,3 +50,19 @@ def test_what_left_the_configuration_fails_as_an_attempt_and_not_as_a_mistake() 
         backends.close()
 
     uvloop.run(scenario())
+
+
+def test_engines_in_clusters_are_asked_for_their_load_once_each_and_providers_never() -> None:
+    async def scenario() -> None:
+        backends = PoolBackends(ClientLimits())
+        hosted = UpstreamSpec(
+            PoolName("far"), (EndpointUrl("http://127.0.0.1:3/v1"),), "m", VersionName("v1"), hosted=True
+        )
+        backends.configure([spec(EAST, ONE), spec(WEST, ONE, OTHER), hosted])
+        targets = list(backends.gauge_targets("/metrics"))
+        assert [target.endpoint for target in targets] == [ONE, OTHER]
+        assert targets[0].request.startswith(b"GET /metrics HTTP/1.1\r\n")
+        assert list(backends.gauge_targets("")) == []
+        backends.close()
+
+    uvloop.run(scenario())
