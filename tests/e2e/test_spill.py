@@ -199,7 +199,7 @@ async def test_operators_drain_an_endpoint_and_give_it_back(gateway: Gateway) ->
         change = {"url": fleet["east"].url, "draining": True}
         assert (await gateway.admin("PUT", "/admin/v1/endpoints/draining", change)).status == 204
         await served_by(fleet, "west")
-        await fleet.shows("east", "endpoints", [{**change, "breaker": "closed", "in_flight": 0}])
+        await fleet.shows("east", "endpoints", [{**change, "breaker": "closed", "in_flight": 0, "foreign": 0.0}])
         assert (await gateway.admin("PUT", "/admin/v1/endpoints/draining", {**change, "draining": False})).status == 204
         await served_by(fleet, "east")
         unknown = await gateway.admin("PUT", "/admin/v1/endpoints/draining", {**change, "url": "http://other:1"})
