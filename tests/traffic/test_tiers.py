@@ -184,4 +184,5 @@ def test_workers_together_hold_no_more_than_the_pool(limit: int, sequences: int,
     assert sum(share.limit for share in shares) == min(limit, sequences)
     held = [share.capacity.kv_tokens or 0 for share in shares if share.capacity is not None]
     assert sum(held) == kv_tokens or (max(held) == kv_tokens < workers)
+    assert all(share.capacity is not None and share.capacity.y_s == pytest.approx(0.1 * workers) for share in shares)
     assert workers > 1 or slices[0].pools[PoolName("east")].capacity == capacity

@@ -82,7 +82,7 @@ def _pool(views: list[PoolView]) -> PoolView:
         spill_share=_mean([view.spill_share for view in views]),
         foreign=sum(view.foreign for view in views),
         x_s=_mean([view.x_s for view in views]),
-        y_s=_mean([view.y_s for view in views]),
+        y_s=_mean([view.y_s for view in views]) / len(views),  # a worker's line is as much steeper (`Fleet.sliced`)
     )
 
 

@@ -23,7 +23,8 @@ class TokenShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Residence time of a request in a pool that holds b requests: T(b) = x_s + y_s · b seconds.
 
-    `kv_tokens` and `max_sequences` bound b from the side of the engine's memory.
+    `kv_tokens` and `max_sequences` bound b from the side of the engine's memory. `measured_at` and `evidence` are for people: when
+    the record was made, and from what.
     """
 
     x_s: float
@@ -31,6 +32,8 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kv_tokens: int | None = None
     max_sequences: int | None = None
     reference: TokenShape | None = None
+    measured_at: str | None = None
+    evidence: str | None = None
 
 
 class Accounting(enum.StrEnum):
@@ -190,7 +193,8 @@ class Fleet(msgspec.Struct, frozen=True):
 
     def sliced(self, member: int, members: int) -> "Fleet":
         """The share of every pool's room that belongs to one of `members` gateway workers, by `share_of`: of its limit, of
-        its engine's sequences and of its KV tokens. Each worker sees only what it sent itself."""
+        its engine's sequences and of its KV tokens. Each worker sees only what it sent itself: where it counts b requests there are
+        about b · members, so its line is steeper by as much."""
         pools = {name: _sliced(pool, member, members) for name, pool in self.pools.items()}
         return msgspec.structs.replace(self, pools=pools)
 
@@ -204,6 +208,7 @@ def _sliced(pool: PoolSpec, member: int, members: int) -> PoolSpec:
     # a capacity is at least 1: a worker without a share is kept out by its limit of 0
     capacity = msgspec.structs.replace(
         capacity,
+        y_s=capacity.y_s * members,
         kv_tokens=None if kv_tokens is None else max(1, share_of(kv_tokens, member, members)),
         max_sequences=None if sequences is None else max(1, share_of(sequences, member, members)),
     )
