@@ -7,6 +7,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "config": ("spillway.cli.config", "check a configuration file, or print its JSON schema"),
     "key": ("spillway.cli.key", "create, list and revoke the keys of callers"),
     "bench": ("spillway.cli.bench", "load on a URL: profiles, traces, objectives, goodput"),
+    "calibrate": ("spillway.cli.calibrate", "measure the capacity record of a live pool"),
+    "simulate": ("spillway.cli.simulate", "a trace through the brain in virtual time, or a journal told again"),
     "upstream": ("spillway.cli.upstream", "a scriptable fake engine, for tests and drills"),
 }
 """verb → (module, one line of help)"""

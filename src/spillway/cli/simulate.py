@@ -1,0 +1,163 @@
+"""`spillway simulate`: a trace through the brain in virtual time, or a gateway's journal through it once more."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from spillway import config
+from spillway.cli import simulate_arguments
+from spillway.core.errors import SpillwayError, UsageError
+from spillway.core.ids import ModelName
+from spillway.core.priority import Priority
+from spillway.gateway.replay import replay
+from spillway.load.trace_files import load_trace
+from spillway.planner.arrival import Arrival
+from spillway.planner.playback import Cast, play
+from spillway.planner.report import SimulationReport
+from spillway.planner.results import PolicyResult, result_of
+from spillway.planner.scenario import Scenario, of_config
+from spillway.planner.series import TimeSeries, series_of
+from spillway.planner.simulate import EngineModel, simulate
+from spillway.planner.simulation import MakePlacement, ours
+from spillway.report.page import number, percent
+from spillway.traffic.fleet import Fleet
+from spillway.wire.traces import Trace
+
+WIDTH_OF_FILES = 120
+POLICIES: dict[str, MakePlacement] = {"spillway": ours}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    simulate_arguments.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    simulate_arguments.check_paths(arguments)
+    if arguments.journal is not None:
+        return _replay(arguments.journal, as_json=arguments.json)
+    policies = list(dict.fromkeys(arguments.policy)) or ["spillway"]
+    for name in policies:
+        if name not in POLICIES:
+            raise UsageError(f"no policy {name!r}: there are {', '.join(POLICIES)}")
+
+    fleet = config.load(arguments.config, os.environ).fleet()
+    scenario = of_config(
+        fleet, gateways=arguments.gateways, incidents=tuple(arguments.fail), gauge_age_s=arguments.gauge_age_s
+    )
+    trace = load_trace(arguments.trace)
+    _tell_bad_lines(trace)
+    report = _simulate(arguments, scenario, trace, _cast(arguments, fleet), policies)
+    _write(arguments, report)
+    return 0
+
+
+def _simulate(
+    arguments: argparse.Namespace, scenario: Scenario, trace: Trace, cast: Cast, policies: list[str]
+) -> SimulationReport:
+    results: dict[str, PolicyResult] = {}
+    series: dict[str, TimeSeries] = {}
+    rng = np.random.default_rng(arguments.seed)
+    began = time.perf_counter()  # for wall_s: the simulation has a time of its own
+    arrivals = list(play(trace.records, cast, rng, speed=arguments.speed, until_s=arguments.duration))
+    if not arrivals:
+        raise UsageError("no arrival lies within the duration")
+    for name in policies:
+        books = simulate(
+            scenario,
+            _shown(arrivals, name, as_json=arguments.json),
+            placement=POLICIES[name],
+            engine=EngineModel(arguments.engine),
+        )
+        results[name], series[name] = result_of(books), series_of(books)
+    return SimulationReport(
+        arrivals=len(arrivals),
+        wall_s=round(time.perf_counter() - began, 3),
+        seed=arguments.seed,
+        engine=arguments.engine,
+        gateways=arguments.gateways,
+        gauge_age_s=arguments.gauge_age_s,
+        bad_lines=trace.bad,
+        policies=results,
+        series=series,
+    )
+
+
+def _cast(arguments: argparse.Namespace, fleet: Fleet) -> Cast:
+    if not fleet.models:
+        raise UsageError("the configuration has no model")
+    model = ModelName(arguments.model or next(iter(fleet.models)))
+    if model not in fleet.models:
+        raise UsageError(f"no model {model!r}: there are {', '.join(fleet.models)}")
+    return Cast(
+        model,
+        tenants=arguments.tenants,
+        priorities=tuple(arguments.priority) or ((Priority.INTERACTIVE, 1.0),),
+        max_tokens=arguments.max_tokens,
+    )
+
+
+def _shown(arrivals: list[Arrival], policy: str, *, as_json: bool) -> Iterator[Arrival]:
+    """The arrivals, and how far they are where a person looks on."""
+    console = Console(stderr=True)
+    if as_json or not console.is_terminal:
+        return iter(arrivals)
+    return iter(track(arrivals, description=policy, console=console, transient=True))
+
+
+def _tell_bad_lines(trace: Trace) -> None:
+    if trace.bad:
+        print(f"spillway simulate: {trace.bad} lines of the trace were left out:", file=sys.stderr)
+    for line in trace.first_bad:
+        print(f"  line {line.number}: {line.reason}", file=sys.stderr)
+    if trace.truncated:
+        print(f"spillway simulate: only the first {len(trace.records):,} records were read", file=sys.stderr)
+
+
+def _write(arguments: argparse.Namespace, report: SimulationReport) -> None:
+    if arguments.html is not None:
+        from spillway.planner.pages import simulation_page  # matplotlib takes half a second that only this needs
+
+        subtitle = f"{arguments.config} · {arguments.trace} · speed {arguments.speed:g}"
+        arguments.html.write_text(simulation_page(report, subtitle), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(msgspec.to_builtins(report), indent=2, ensure_ascii=False))
+        return
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+    table = Table("policy", box=None, header_style="bold")
+    for title in ("goodput/s", "spilled", "shed", "hosted $", "reversals/min", "Jain", "TTFT p95 ms", "within the SLO"):
+        table.add_column(title, justify="right")
+    for name, of in report.policies.items():
+        attained = "  ".join(f"{priority} {percent(share)}" for priority, share in of.attainment.items())
+        table.add_row(
+            name, number(of.goodput_rps, 2), percent(of.spilled_share), percent(of.shed_share), number(of.hosted_usd, 2),
+            number(of.reversals_per_min, 2), number(of.jain, 3), number(of.all.ttft_ms.p95, 0), attained,
+        )  # fmt: skip
+    console.print(f"{report.arrivals:,} arrivals in {report.wall_s:.1f} s, {report.engine} engines, seed {report.seed}")
+    console.print(table)
+
+
+def _replay(path: Path, *, as_json: bool) -> int:
+    """1 where the effects differ."""
+    try:
+        with path.open("rb") as lines:
+            result = replay(lines)
+    except OSError as error:
+        raise SpillwayError(f"{path}: {error.strerror}") from None
+    if as_json:
+        print(json.dumps({"events": result.events, "differing": result.differing}, indent=2))
+    elif result.differing:
+        listed = ", ".join(str(number) for number in result.differing[:20])
+        print(f"{result.events:,} events, the effects differ in {len(result.differing):,}, first in lines {listed}")
+    else:
+        print(f"{result.events:,} events, the same effects")
+    return 1 if result.differing else 0
