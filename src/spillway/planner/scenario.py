@@ -22,16 +22,20 @@ class StepCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_s: Seconds = 0.0
     prefill_s: Seconds = 0.0
 
+    def step_s(self, sequences: int, held_tokens: float, prompt_tokens: float = 0.0) -> Seconds:
+        return self.base_s + self.sequence_s * sequences + self.context_s * held_tokens + self.prefill_s * prompt_tokens
+
 
 class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One endpoint of a pool, as it really is.
 
-    `max_sequences` run together, the others wait in the engine; where `queue` more wait it answers 429. `kv_tokens`: what its
+    `pace`: a step takes at least this, too (`spillway engine --pace-ms A --pace-per-seq-ms B`). `max_sequences` run together, the others wait in the engine; where `queue` more wait it answers 429. `kv_tokens`: what its
     memory holds. `prefix_tokens`: prompt tokens that its prefix cache keeps. `prefill_chunk`: prompt tokens computed in one step.
     `start_up_s`: from the end of a failure until it serves again.
     """
 
     costs: StepCosts
+    pace: StepCosts = StepCosts(0.0)
     max_sequences: int = 256
     queue: int = 1 << 30
     kv_tokens: int | None = None

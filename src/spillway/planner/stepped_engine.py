@@ -147,13 +147,8 @@ class SteppedEngine:
         if not self._order and not computed and not self._finishing:
             self.due = NEVER
             return
-        costs = spec.costs
-        step_s = (
-            costs.base_s
-            + costs.sequence_s * (len(self._order) + len(self._finishing))
-            + costs.context_s * self._held
-            + costs.prefill_s * computed
-        )
+        sequences = len(self._order) + len(self._finishing)
+        step_s = max(part.step_s(sequences, self._held, computed) for part in (spec.costs, spec.pace))
         self._under_way = True
         self.due = now + self._factor * step_s
 

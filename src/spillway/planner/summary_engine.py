@@ -14,19 +14,20 @@ from heapq import heappop, heappush, heapreplace
 
 from spillway.core.clock import Seconds
 from spillway.planner.engine import NEVER, Job, PrefixCache, room_for
-from spillway.planner.scenario import EngineSpec
+from spillway.planner.scenario import EngineSpec, StepCosts
 
 HALF_A_STEP = 0.5
 
 
 class SummaryEngine:
     __slots__ = (
-        "_at", "_cache", "_factor", "_kv", "_left_s", "_prompts", "_running", "_sequence", "_spec", "_tokens",
+        "_at", "_cache", "_factor", "_kv", "_left_s", "_paced", "_prompts", "_running", "_sequence", "_spec", "_tokens",
         "_waiting", "due", "held", "holds",
     )  # fmt: skip
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
+        self._paced = spec.pace != StepCosts(0.0)
         self._factor = 1.0
         self._cache = PrefixCache(spec.prefix_tokens)
         self._waiting: deque[Job] = deque()  # for a sequence, or for KV tokens
@@ -139,14 +140,17 @@ class SummaryEngine:
             self._begin(self._waiting.popleft())
 
     def _prefill_s(self, job: Job) -> Seconds:
+        """What a prompt adds to the steps: nothing while it fits into what a paced step has left."""
+        spec, running = self._spec, len(self._running)
+        prefill_s = (job.input_tokens - job.warm) * spec.costs.prefill_s
+        slack_s = spec.pace.step_s(running, self.held) - spec.costs.step_s(running, self.held)
         factor = self._factor if self._factor < NEVER else 1.0
-        return (job.input_tokens - job.warm) * self._spec.costs.prefill_s * factor
+        return factor * (prefill_s if slack_s <= 0.0 else max(0.0, prefill_s - slack_s))
 
     def _token_s(self) -> Seconds:
-        costs = self._spec.costs
-        return self._factor * (
-            costs.base_s + costs.sequence_s * len(self._running) + costs.context_s * max(0.0, self.held)
-        )
+        spec, running = self._spec, len(self._running)
+        step_s = spec.costs.step_s(running, self.held)
+        return self._factor * (max(step_s, spec.pace.step_s(running, self.held)) if self._paced else step_s)
 
     def _advance(self, now: Seconds) -> None:
         passed = now - self._at
