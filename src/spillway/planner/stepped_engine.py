@@ -30,7 +30,7 @@ class _Prompt:
 
 class SteppedEngine:
     __slots__ = (
-        "_at", "_cache", "_computed", "_factor", "_finishing", "_held", "_order", "_prompts", "_reserved", "_running", "_sequence", "_spec",
+        "_cache", "_factor", "_finishing", "_held", "_order", "_prompts", "_reserved", "_running", "_sequence", "_spec",
         "_step", "_under_way", "_waiting", "due", "holds", "preempted",
     )  # fmt: skip
 
@@ -49,9 +49,7 @@ class SteppedEngine:
         self._held = 0  # tokens in the context of running sequences
         self._reserved = 0  # tokens of prompts that are being computed
         self._finishing: list[_Prompt] = []  # prompts that are complete with the step under way
-        self._computed = 0
         self._under_way = False
-        self._at: Seconds = 0.0
         self.due: Seconds = NEVER
         self.holds = 0
         self.preempted = 0
@@ -107,10 +105,10 @@ class SteppedEngine:
         self._factor = factor
         if factor == NEVER:
             self.due = NEVER
-        elif self._under_way:
-            self.due = now  # the step that was held up ends
-        else:
+        elif not self._under_way:
             self._begin_step(now)
+        elif self.due == NEVER:
+            self.due = now  # the step that was held up ends; one that runs ends when it would have
 
     def fail(self, now: Seconds) -> list[Job]:
         lost = [prompt.job for prompt in (*self._waiting, *self._prompts, *self._finishing)]
