@@ -79,7 +79,7 @@ def against_upstream(*rules: str, words: tuple[str, ...] = ()) -> tuple[int, str
 def test_a_wrong_key_ends_the_sweep_before_it_begins() -> None:
     status, said = against_upstream("401", words=("--concurrency", "1,2"))
     assert status == 1
-    assert "401" in said
+    assert "invalid_api_key" in said
     assert "at once" not in said
 
 
