@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillway.wire.traces import MAX_BAD_LINES_NAMED, TraceError, TraceRecord, read_trace
+from spillway.wire.traces import MAX_BAD_LINES_NAMED, TraceError, TraceRecord
+from spillway.wire.traces_formats import read_trace
 from spillway.wire.traces_rates import HEADER, ArrivalPattern, RateBin, read_rates
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"

@@ -12,7 +12,7 @@ from spillway.load.schedule import Profile
 from spillway.load.sizes import Fit
 from spillway.load.slo import parse_slo
 from spillway.load.target import Credential, Shape, read_credentials
-from spillway.load.trace_files import SHORT_NAMES, load_trace
+from spillway.load.trace_files import TRACE_NAMES, load_trace
 
 RATE_HELP = f"requests/s (constant, poisson) · streams (concurrent) · steps (sweep, default {DEFAULT_SWEEP_STEPS})"
 
@@ -67,7 +67,7 @@ def _add_schedule(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[re
     add(
         "--trace",
         metavar="FILE",
-        help=f"a file, or one of: {', '.join(name for name in SHORT_NAMES if 'rates' not in name)}",
+        help=f"a file, or one of: {', '.join(TRACE_NAMES)}",
     )
     add("--speed", type=float, default=1.0, help="replay so many times as fast (%(default)s)")
     add("--seed", type=int, default=0, help="(%(default)s)")

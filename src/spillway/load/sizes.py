@@ -36,7 +36,10 @@ def drawn_sizes(
 
 def trace_sizes(records: Sequence[TraceRecord]) -> Iterator[Size]:
     """The lengths of a trace in its order, again and again."""
-    return (Size(record.input_tokens, record.output_tokens, record.hash_ids or None) for record in cycle(records))
+    return (
+        Size(record.input_tokens, record.output_tokens, record.hash_ids or None, record.block_tokens)
+        for record in cycle(records)
+    )
 
 
 class Fit(msgspec.Struct, frozen=True):

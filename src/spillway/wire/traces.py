@@ -1,21 +1,24 @@
-"""Traces of traffic: when requests came and how many tokens they had. Lines in, records out; files are opened elsewhere.
+"""Traces of traffic: when requests came and how many tokens they had, as records. How lines become records: `traces_formats`.
 
 A line that cannot be understood is counted and named by its number, and the rest is used: real traces are cut off in the
 middle of a line. Only a trace without a single good line is an error.
 """
 
-import datetime
-import math
 from collections.abc import Callable, Iterable
-from itertools import chain
 
 import msgspec
 
 from spillway.core.clock import Seconds
 from spillway.core.errors import ConfigError
+from spillway.core.priority import Priority
 
 MAX_RECORDS = 5_000_000
 MAX_BAD_LINES_NAMED = 20
+MAX_TOKENS = 10_000_000
+MAX_OFFSET_S: Seconds = 1e11
+"""More than the seconds since the epoch of any clock: times of day are offsets too until the first is known."""
+
+BLOCK_TOKENS = 512
 
 
 class TraceError(ConfigError):
@@ -23,13 +26,23 @@ class TraceError(ConfigError):
 
 
 class TraceRecord(msgspec.Struct, frozen=True, gc=False):
-    """One request. `offset_s` counts from the first record of its trace. `hash_ids` name its prompt's blocks of 512
-    tokens: two prompts with equal leading ids have an equal prefix. None where the format has no such column."""
+    """One request. `offset_s` counts from the first record of its trace. `hash_ids` name its prompt's blocks of `block_tokens`
+    tokens: two prompts with equal leading ids have an equal prefix. Everything else is None where the trace does not say it;
+    `deadline_s` counts from the arrival, `model` is the trace's own word for it."""
 
     offset_s: Seconds
     input_tokens: int
     output_tokens: int
     hash_ids: tuple[int, ...] | None = None
+    block_tokens: int = BLOCK_TOKENS
+    model: str | None = None
+    tenant: str | None = None
+    organization: str | None = None
+    user: str | None = None
+    session: str | None = None
+    priority: Priority | None = None
+    region: str | None = None
+    deadline_s: Seconds | None = None
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -54,66 +67,29 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 Parse = Callable[[str], TraceRecord]
-"""Gives a record whose offset counts from any moment; raises ValueError with the reason."""
+"""Gives a record whose offset counts from any moment; raises ValueError with the reason (RecursionError: too deep)."""
 
 
-def read_trace(lines: Iterable[str], max_records: int = MAX_RECORDS) -> Trace:
-    """Reads a trace in the format that its first line shows: a CSV header of Azure's, or JSON objects of Mooncake's.
+def checked(record: TraceRecord) -> TraceRecord:
+    """Raises ValueError for numbers that no request has."""
+    if not abs(record.offset_s) <= MAX_OFFSET_S:
+        raise ValueError("the time is not a number of seconds of any clock")
+    if not (1 <= record.input_tokens <= MAX_TOKENS and 1 <= record.output_tokens <= MAX_TOKENS):
+        raise ValueError(f"a token count that is not between 1 and {MAX_TOKENS}")
+    if not 1 <= record.block_tokens <= MAX_TOKENS:
+        raise ValueError("blocks of no tokens")
+    if record.deadline_s is not None and not 0 <= record.deadline_s <= MAX_OFFSET_S:
+        raise ValueError("a deadline that is no time")
+    return record
 
-    Raises TraceError for an unknown format and for a trace without any good line.
+
+def collected(lines: Iterable[str], first_number: int, parse: Parse, max_records: int = MAX_RECORDS) -> Trace:
+    """What `parse` makes of the lines, the first of which has the number `first_number`. Empty lines are nothing.
+
+    Raises TraceError when no line is good.
     """
-    rest = iter(lines)
-    first = next(rest, "").lstrip("\ufeff")
-    if first.lstrip().startswith("{"):
-        return _read(chain([first], rest), 1, parse_mooncake, max_records)
-    columns = [column.strip() for column in first.split(",")]
-    if {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} <= set(columns):
-        return _read(rest, 2, azure_parser(columns), max_records)
-    raise TraceError(
-        "line 1 is neither a JSON object (Mooncake) nor a header with TIMESTAMP, ContextTokens, GeneratedTokens (Azure)"
-    )
-
-
-def azure_parser(columns: list[str]) -> Parse:
-    """Reads `2023-11-16 18:17:03.9799600,4808,10`, with columns in the order of `columns`."""
-    when, context, generated = (columns.index(name) for name in ("TIMESTAMP", "ContextTokens", "GeneratedTokens"))
-
-    def parse(line: str) -> TraceRecord:
-        cells = line.split(",")
-        if len(cells) != len(columns):
-            raise ValueError(f"{len(cells)} columns instead of {len(columns)}")
-        moment = datetime.datetime.fromisoformat(cells[when].strip())
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-        return _checked(aware.timestamp(), int(cells[context]), int(cells[generated]), None)
-
-    return parse
-
-
-class _MooncakeLine(msgspec.Struct):
-    timestamp: float
-    input_length: int
-    output_length: int
-    hash_ids: tuple[int, ...] = ()
-
-
-def parse_mooncake(line: str) -> TraceRecord:
-    """Reads `{"timestamp": MS, "input_length": N, "output_length": N, "hash_ids": […]}`."""
-    decoded = msgspec.json.decode(line, type=_MooncakeLine)
-    return _checked(decoded.timestamp / 1000, decoded.input_length, decoded.output_length, decoded.hash_ids)
-
-
-def _checked(offset_s: Seconds, input_tokens: int, output_tokens: int, hash_ids: tuple[int, ...] | None) -> TraceRecord:
-    if not math.isfinite(offset_s):
-        raise ValueError("the time is not a finite number")
-    if input_tokens < 1 or output_tokens < 1:
-        raise ValueError("a token count below 1")
-    return TraceRecord(offset_s, input_tokens, output_tokens, hash_ids)
-
-
-def _read(lines: Iterable[str], first_number: int, parse: Parse, max_records: int) -> Trace:
     records: list[TraceRecord] = []
-    first_bad: list[BadLine] = []
-    bad = 0
+    bad = BadLines()
     truncated = False
     for number, line in enumerate(lines, first_number):
         if not line.strip():
@@ -122,20 +98,38 @@ def _read(lines: Iterable[str], first_number: int, parse: Parse, max_records: in
             truncated = True
             break
         try:
-            records.append(parse(line))
-        except ValueError as error:  # msgspec's decode errors are ValueErrors too
-            bad += 1
-            if len(first_bad) < MAX_BAD_LINES_NAMED:
-                first_bad.append(BadLine(number, str(error)))
+            records.append(checked(parse(line)))
+        except (ValueError, RecursionError) as error:  # msgspec's decode errors are ValueErrors too
+            bad.add(number, str(error))
     if not records:
-        raise TraceError(f"no good line: {first_bad[0].reason} (line {first_bad[0].number})" if bad else "no lines")
-    return Trace(_from_zero(records), bad, tuple(first_bad), truncated)
+        raise bad.none_is_good()
+    return Trace(_from_zero(records), bad.count, tuple(bad.first), truncated)
+
+
+class BadLines:
+    """Counts them all and remembers the first."""
+
+    __slots__ = ("count", "first")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[BadLine] = []
+
+    def add(self, number: int, reason: str) -> None:
+        self.count += 1
+        if len(self.first) < MAX_BAD_LINES_NAMED:
+            self.first.append(BadLine(number, reason))
+
+    def none_is_good(self) -> TraceError:
+        if not self.first:
+            return TraceError("no lines")
+        return TraceError(f"no good line: {self.first[0].reason} (line {self.first[0].number})")
 
 
 def _from_zero(records: list[TraceRecord]) -> list[TraceRecord]:
     ordered = sorted(records, key=lambda record: record.offset_s)
     start_s = ordered[0].offset_s
-    return [
-        TraceRecord(round(record.offset_s - start_s, 6), record.input_tokens, record.output_tokens, record.hash_ids)
-        for record in ordered
-    ]
+    if start_s == 0.0:
+        return ordered
+    replace = msgspec.structs.replace
+    return [replace(record, offset_s=round(record.offset_s - start_s, 6)) for record in ordered]

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.wire.traces import MAX_BAD_LINES_NAMED, BadLine, TraceError
+from spillway.wire.traces import BadLine, BadLines, TraceError
 
 BIN_S: Seconds = 600.0
 HEADER = ("client", "offset_s", "rate_rps", "cv", "pattern", "shape", "scale")
+MAX_NUMBER = 1e9
 
 
 class ArrivalPattern(enum.StrEnum):
@@ -47,25 +48,47 @@ def read_rates(lines: Iterable[str]) -> Rates:
     if tuple(next(rest, "").strip().split(",")) != HEADER:
         raise TraceError(f"line 1 is not the header {','.join(HEADER)}")
     bins: list[RateBin] = []
-    bad: list[BadLine] = []
-    bad_count = 0
+    bad = BadLines()
     for number, line in enumerate(rest, 2):
         try:
-            bins.append(_parse(line))
+            client, _, cells = line.partition(",")
+            bins.append(_parse(int(client), cells))
         except ValueError as error:
-            bad_count += 1
-            if len(bad) < MAX_BAD_LINES_NAMED:
-                bad.append(BadLine(number, str(error)))
+            bad.add(number, str(error))
     if not bins:
-        raise TraceError(f"no good line: {bad[0].reason} (line {bad[0].number})" if bad else "no lines")
-    return Rates(bins, bad_count, tuple(bad))
+        raise bad.none_is_good()
+    return Rates(bins, bad.count, tuple(bad.first))
 
 
-def _parse(line: str) -> RateBin:
+def read_chunks(files: Iterable[tuple[int, Iterable[str]]]) -> Rates:
+    """Reads ServeGen's own files: of each client its number and the lines of its `chunk-N-trace.csv`, which has no header and a
+    line with rate 0 for each bin without traffic. The reason of a bad line names its file. Raises TraceError when no line is good."""
+    bins: list[RateBin] = []
+    bad = BadLines()
+    for client, lines in files:
+        for number, line in enumerate(lines, 1):
+            try:
+                if not _is_empty(line):
+                    bins.append(_parse(client, line))
+            except ValueError as error:
+                bad.add(number, f"chunk-{client}-trace.csv: {error}")
+    if not bins:
+        raise bad.none_is_good()
+    return Rates(bins, bad.count, tuple(bad.first))
+
+
+def _is_empty(line: str) -> bool:
+    cells = line.split(",", 2)
+    return len(cells) == 3 and float(cells[0]) >= 0 and float(cells[1]) == 0
+
+
+def _parse(client: int, line: str) -> RateBin:
     cells = line.strip().split(",")
-    if len(cells) != len(HEADER):
-        raise ValueError(f"{len(cells)} columns instead of {len(HEADER)}")
-    offset_s, rate_rps, cv, shape, scale_s = (float(cells[index]) for index in (1, 2, 3, 5, 6))
-    if not all(math.isfinite(number) and number >= 0 for number in (offset_s, rate_rps, cv, shape, scale_s)):
-        raise ValueError("a number that is negative or not finite")
-    return RateBin(int(cells[0]), offset_s, rate_rps, cv, ArrivalPattern(cells[4]), shape, scale_s)
+    if len(cells) != len(HEADER) - 1:
+        raise ValueError(f"{len(cells) + 1} columns instead of {len(HEADER)}")
+    offset_s, rate_rps, cv, shape, scale_s = (float(cells[index]) for index in (0, 1, 2, 4, 5))
+    if not all(
+        math.isfinite(number) and 0 <= number <= MAX_NUMBER for number in (offset_s, rate_rps, cv, shape, scale_s)
+    ):
+        raise ValueError(f"a number that is not between 0 and {MAX_NUMBER:.0e}")
+    return RateBin(client, offset_s, rate_rps, cv, ArrivalPattern(cells[3]), shape, scale_s)
