@@ -115,6 +115,18 @@ def test_what_does_not_end_in_time_is_unfinished() -> None:
     assert len(books.outcome) == books.arrivals < 100
 
 
+def test_who_is_refused_comes_back_once_if_clients_do() -> None:
+    asked = arrivals(3000, 300.0, 8)
+    scenario = world()
+    given_up, insistent = (
+        simulate(msgspec.structs.replace(scenario, come_back=come_back), asked) for come_back in (False, True)
+    )
+    assert len(insistent.outcome) == len(given_up.outcome) == 3000
+    assert insistent.outcome.count(OK) > given_up.outcome.count(OK)
+    # what counts for its user is the time since the first try
+    assert max(x for x in insistent.ttft_s if not isnan(x)) > max(x for x in given_up.ttft_s if not isnan(x))
+
+
 def test_arrivals_out_of_order_are_an_error() -> None:
     with pytest.raises(ValueError, match="out of order"):
         simulate(world(), reversed(arrivals(10, 10.0, 1)))

@@ -52,7 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     fleet = config.load(arguments.config, os.environ).fleet()
     scenario = of_config(
-        fleet, gateways=arguments.gateways, incidents=tuple(arguments.fail), gauge_age_s=arguments.gauge_age_s
+        fleet,
+        gateways=arguments.gateways,
+        incidents=tuple(arguments.fail),
+        gauge_age_s=arguments.gauge_age_s,
+        come_back=arguments.come_back,
     )
     trace = load_trace(arguments.trace)
     _tell_bad_lines(trace)

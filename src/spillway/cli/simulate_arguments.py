@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail", action="append", type=failure, default=[], metavar="POOL@FROM-TO",
         help="the pool is down between these seconds; may be repeated",
     )  # fmt: skip
+    add("--come-back", action="store_true", help="who is refused comes back once, after the time that it was told")
     add("--policy", action="append", default=[], metavar="NAME", help="may be repeated (spillway)")
     add("--seed", type=int, default=0, help="(%(default)s)")
     add("--journal", type=Path, metavar="FILE", help="instead: tell a gateway's journal again and compare the effects")

@@ -90,6 +90,7 @@ class Scenario(msgspec.Struct, frozen=True):
     probe_period_s: Seconds = 2.0
     patience: Patience = Patience()
     sample_s: Seconds = 1.0
+    come_back: bool = False
 
     @property
     def pools(self) -> dict[PoolName, PoolSpec]:

@@ -60,7 +60,7 @@ def series_of(books: Books, max_bins: int = MAX_BINS) -> TimeSeries:
             for p in Priority
             if (of.rank == p.rank).any()
         },
-        shed_share=[part / whole if whole else 0.0 for part, whole in zip(shed, arrived, strict=True)],
+        shed_share=[share or 0.0 for share in _shares(shed, arrived)],
     )
 
 

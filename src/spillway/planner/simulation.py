@@ -71,6 +71,8 @@ class Simulation:
             self._by_region.setdefault(gateway.region, []).append(gateway)
         self._heap: list[tuple[Seconds, int, Callable[..., None], object, object]] = []
         self._count = 0
+        self._returned: set[RequestId] = set()  # clients that came back, or will
+        self._away: dict[RequestId, Arrival] = {}  # those that will
 
     def at(self, when: Seconds, run: Callable[..., None], subject: object = None, detail: object = None) -> None:
         """`run(subject, detail)` at that time; what is due at the same time in the order in which it was asked for."""
@@ -101,7 +103,7 @@ class Simulation:
                 if arrival is not None and arrival.at_s < arrives_at:
                     raise ValueError(f"arrivals are out of order: {arrival.at_s} s after {arrives_at} s")
             if arrival is None and self.more:
-                self.more = any(gateway.calls for gateway in self.gateways)
+                self.more = bool(self._away) or any(gateway.calls for gateway in self.gateways)
         self._close()
         return self.books
 
@@ -121,7 +123,7 @@ class Simulation:
             elif isinstance(effect, WakeAt):
                 self._wake(gateway, effect.at)
             elif isinstance(effect, Refuse):
-                self._refused(gateway, effect.request, effect.outcome)
+                self._refused(gateway, effect)
 
     # A call's life
 
@@ -234,9 +236,29 @@ class Simulation:
         job.ended = True
         site.sent[job.gateway] -= 1
 
-    def _refused(self, gateway: Gateway, request: RequestId, outcome: Outcome) -> None:
-        call = gateway.calls.pop(request)
-        self.books.ended(arrival_of(call), outcome, self.job_of(call), self.now)
+    def _refused(self, gateway: Gateway, refusal: Refuse) -> None:
+        call = gateway.calls.pop(refusal.request)
+        arrival = arrival_of(call)
+        if self._comes_back(arrival, refusal):
+            self._returned.add(refusal.request)
+            self._away[refusal.request] = arrival
+            self.at(self.now + (refusal.retry_after_s or 0.0), self._again, gateway, arrival)
+        else:
+            self.books.ended(arrival, refusal.outcome, self.job_of(call), self.now)
+
+    def _comes_back(self, arrival: Arrival, refusal: Refuse) -> bool:
+        return (
+            self.scenario.come_back
+            and refusal.outcome in (Outcome.REFUSED, Outcome.EVICTED)
+            and refusal.retry_after_s is not None
+            and arrival.arrived.request not in self._returned
+        )
+
+    def _again(self, gateway: Gateway, arrival: Arrival) -> None:
+        """The client of a refused request tries once more; its time counts from the first try."""
+        del self._away[arrival.arrived.request]
+        gateway.calls[arrival.arrived.request] = arrival
+        self.tell(gateway, arrival.arrived)
 
     def _wake(self, gateway: Gateway, when: Seconds) -> None:
         if when < gateway.wake_at:
@@ -253,6 +275,8 @@ class Simulation:
             for call in gateway.calls.values():
                 self.books.ended(arrival_of(call), None, self.job_of(call), self.now)
             gateway.calls.clear()
+        for arrival in self._away.values():
+            self.books.ended(arrival, None, None, self.now)
 
     @staticmethod
     def job_of(call: Arrival | Job) -> Job | None:
