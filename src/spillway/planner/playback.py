@@ -7,18 +7,17 @@ import msgspec
 import numpy as np
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import ModelName, RequestId, TenantId
+from spillway.core.ids import ModelName, OrganizationId, RequestId, TenantId
 from spillway.core.priority import Priority
 from spillway.planner.arrival import Arrival
 from spillway.traffic.events import Arrived
 from spillway.wire.traces import TraceRecord
 
 BODY_BYTES_PER_TOKEN = 4
-TRACE_BLOCK_TOKENS = 512
 
 
 class Cast(msgspec.Struct, frozen=True):
-    """Who sends what a trace doesn't say. `tenants`: so many, the k-th with a share in proportion to 1/k. `priorities`: by share.
+    """Who sends, where a trace doesn't say it. `tenants`: so many, the k-th with a share in proportion to 1/k. `priorities`: by share.
     `max_tokens`: what the gateway is told of the output; None: what it will be. `regions` take turns."""
 
     model: ModelName
@@ -49,17 +48,21 @@ def play(
         at_s = record.offset_s / speed
         if at_s >= until_s:
             return
-        tenant = f"tenant-{tenants[number]}"
+        tenant = record.tenant or f"tenant-{tenants[number]}"
         arrived = Arrived(
             RequestId(f"r{number}"),
             cast.model,
             TenantId(tenant),
-            cast.priorities[priorities[number]][0],
+            record.priority or cast.priorities[priorities[number]][0],
             record.input_tokens,
             record.output_tokens if cast.max_tokens is None else cast.max_tokens,
             record.input_tokens * BODY_BYTES_PER_TOKEN,
-            f"{tenant}/{sessions[number]}",
+            record.session or f"{tenant}/{sessions[number]}",
+            organization=OrganizationId(record.organization or ""),
+            user=record.user or "",
+            deadline_s=record.deadline_s,
             prefix=record.hash_ids or (),
-            block_tokens=TRACE_BLOCK_TOKENS if record.hash_ids else 0,
+            block_tokens=record.block_tokens,
         )
-        yield Arrival(at_s, cast.regions[number % len(cast.regions)], record.output_tokens, arrived)
+        region = record.region if record.region in cast.regions else cast.regions[number % len(cast.regions)]
+        yield Arrival(at_s, region, record.output_tokens, arrived)
