@@ -198,6 +198,10 @@ class Fleet:
             talk.send(self.request(headers=headers, **fields))
             return await talk.answer()
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return tuple(self._doubles)
+
     async def appeared(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + 10.0
