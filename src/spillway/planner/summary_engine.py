@@ -21,8 +21,21 @@ HALF_A_STEP = 0.5
 
 class SummaryEngine:
     __slots__ = (
-        "_at", "_cache", "_factor", "_kv", "_left_s", "_paced", "_prompts", "_running", "_sequence", "_spec", "_tokens",
-        "_waiting", "due", "held", "holds",
+        "_at",
+        "_cache",
+        "_factor",
+        "_kv",
+        "_paced",
+        "_prompts_s",
+        "_running",
+        "_sequence",
+        "_spec",
+        "_token_s",
+        "_tokens",
+        "_waiting",
+        "due",
+        "held",
+        "holds",
     )  # fmt: skip
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -31,11 +44,11 @@ class SummaryEngine:
         self._factor = 1.0
         self._cache = PrefixCache(spec.prefix_tokens)
         self._waiting: deque[Job] = deque()  # for a sequence, or for KV tokens
-        self._prompts: deque[Job] = deque()  # the first one is being computed
-        self._left_s: Seconds = 0.0  # of the first prompt
-        self._running: list[tuple[float, int, Job]] = []  # by the reading of the token clock at which they end
+        self._running: list[tuple[float, int, Job]] = []  # by what the token clock shows at their next news
         self._sequence = 0
+        self._prompts_s: Seconds = 0.0  # what is left of prompts: so long the token clock stands still
         self._tokens = 0.0  # the token clock
+        self._token_s: Seconds = 0.0  # what it takes to advance by one
         self._at: Seconds = 0.0
         self._kv = 0  # of what has a sequence
         self.held = 0.0  # tokens in the context of what decodes, on the mean
@@ -43,39 +56,31 @@ class SummaryEngine:
         self.holds = 0
 
     def start(self, job: Job, now: Seconds) -> bool:
-        if len(self._waiting) >= self._spec.queue and not self._fits(job):
+        fits = not self._waiting and self._fits(job)
+        if not fits and len(self._waiting) >= self._spec.queue:
             return False
-        self._advance(now)
         self.holds += 1
-        if self._waiting or not self._fits(job):
+        if not fits:
             self._waiting.append(job)
             return True
+        self._advance(now)
         self._begin(job)
         self._plan()
         return True
 
     def happen(self, now: Seconds) -> list[tuple[Job, bool]]:
         self._advance(now)
+        if not self._running:
+            return []
         happened: list[tuple[Job, bool]] = []
-        if self._prompts:
-            job = self._prompts.popleft()
-            under_way = HALF_A_STEP if self._running else 0.0
-            self._sequence += 1
-            heappush(self._running, (self._tokens + 1.0 + under_way, self._sequence, job))
-            self.held += _held(job)
-            if self._prompts:
-                self._left_s = self._prefill_s(self._prompts[0])
-        elif self._running:
-            at, sequence, job = self._running[0]
-            if not job.first:
-                job.first = True
-                happened.append((job, True))
-                if job.output_tokens > 1:
-                    heapreplace(self._running, (at + job.output_tokens - 1, sequence, job))
-                    self._plan()
-                    return happened
+        at, sequence, job = self._running[0]
+        if not job.first:
+            job.first = True
+            happened.append((job, True))
+        if job.output_tokens > 1 and happened:
+            heapreplace(self._running, (at + job.output_tokens - 1, sequence, job))
+        else:
             heappop(self._running)
-            self.held -= _held(job)
             self._over(job)
             happened.append((job, False))
         self._plan()
@@ -86,33 +91,25 @@ class SummaryEngine:
         if job in self._waiting:
             self._waiting.remove(job)
             self.holds -= 1
-        elif job in self._prompts:
-            first = self._prompts[0] is job
-            self._prompts.remove(job)
-            if first and self._prompts:
-                self._left_s = self._prefill_s(self._prompts[0])
-            self._over(job)
-        else:
-            self._running = [entry for entry in self._running if entry[2] is not job]
-            self._running.sort()  # a sorted list is a heap
-            self.held -= _held(job)
-            self._over(job)
+            return
+        self._running = [entry for entry in self._running if entry[2] is not job]
+        self._running.sort()  # a sorted list is a heap
+        self._over(job)
         self._plan()
 
     def slow(self, factor: float, now: Seconds) -> None:
         self._advance(now)
-        if self._prompts and 0.0 < self._factor < NEVER and factor < NEVER:
-            self._left_s *= factor / self._factor
+        if self._factor < NEVER and factor < NEVER:
+            self._prompts_s *= factor / self._factor
         self._factor = factor
         self._plan()
 
     def fail(self, now: Seconds) -> list[Job]:
         self._advance(now)
-        lost = [*self._waiting, *self._prompts, *(entry[2] for entry in self._running)]
+        lost = [*self._waiting, *(entry[2] for entry in self._running)]
         self._waiting.clear()
-        self._prompts.clear()
         self._running.clear()
-        self._kv, self.held, self.holds, self.due = 0, 0.0, 0, NEVER
+        self._kv, self.held, self.holds, self._prompts_s, self.due = 0, 0.0, 0, 0.0, NEVER
         self._cache = PrefixCache(self._spec.prefix_tokens)
         return lost
 
@@ -121,20 +118,23 @@ class SummaryEngine:
 
     def _fits(self, job: Job) -> bool:
         spec = self._spec
-        if len(self._prompts) + len(self._running) >= spec.max_sequences:
+        if len(self._running) >= spec.max_sequences:
             return False
         return spec.kv_tokens is None or self._kv + room_for(spec, job) <= spec.kv_tokens
 
     def _begin(self, job: Job) -> None:
-        """It has a sequence: its prompt is next in line."""
+        """It has a sequence: everybody waits for its prompt."""
         self._kv += room_for(self._spec, job)
         job.warm = self._cache.compute(job.arrival)
-        self._prompts.append(job)
-        if len(self._prompts) == 1:
-            self._left_s = self._prefill_s(job)
+        self._prompts_s += self._prefill_s(job)
+        under_way = HALF_A_STEP if self._running else 0.0
+        self._sequence += 1
+        heappush(self._running, (self._tokens + 1.0 + under_way, self._sequence, job))
+        self.held += job.input_tokens + job.output_tokens / 2
 
     def _over(self, job: Job) -> None:
         self.holds -= 1
+        self.held -= job.input_tokens + job.output_tokens / 2
         self._kv -= room_for(self._spec, job)
         while self._waiting and self._fits(self._waiting[0]):
             self._begin(self._waiting.popleft())
@@ -143,37 +143,31 @@ class SummaryEngine:
         """What a prompt adds to the steps: nothing while it fits into what a paced step has left."""
         spec, running = self._spec, len(self._running)
         prefill_s = (job.input_tokens - job.warm) * spec.costs.prefill_s
-        slack_s = spec.pace.step_s(running, self.held) - spec.costs.step_s(running, self.held)
-        factor = self._factor if self._factor < NEVER else 1.0
-        return factor * (prefill_s if slack_s <= 0.0 else max(0.0, prefill_s - slack_s))
-
-    def _token_s(self) -> Seconds:
-        spec, running = self._spec, len(self._running)
-        step_s = spec.costs.step_s(running, self.held)
-        return self._factor * (max(step_s, spec.pace.step_s(running, self.held)) if self._paced else step_s)
+        if self._paced:
+            slack_s = spec.pace.step_s(running, self.held) - spec.costs.step_s(running, self.held)
+            prefill_s = max(0.0, prefill_s - max(0.0, slack_s))
+        return prefill_s * (self._factor if self._factor < NEVER else 1.0)
 
     def _advance(self, now: Seconds) -> None:
-        passed = now - self._at
-        if passed <= 0.0:
+        passed, self._at = now - self._at, now
+        if passed <= 0.0 or self._factor == NEVER or not self._running:
             return
-        self._at = now
-        if self._factor == NEVER:
-            return
-        if self._prompts:
-            self._left_s -= passed
-        elif self._running:
-            self._tokens += passed / self._token_s()
+        if self._prompts_s > 0.0:
+            passed -= self._prompts_s
+            self._prompts_s = -passed if passed < 0.0 else 0.0
+        if passed > 0.0:
+            self._tokens += passed / self._token_s
 
     def _plan(self) -> None:
-        if self._factor == NEVER:
+        """After every change: how fast it goes from here, and what comes next."""
+        running = self._running
+        if not running or self._factor == NEVER:
             self.due = NEVER
-        elif self._prompts:
-            self.due = self._at + max(0.0, self._left_s)
-        elif self._running:
-            self.due = self._at + max(0.0, self._running[0][0] - self._tokens) * self._token_s()
-        else:
-            self.due = NEVER
-
-
-def _held(job: Job) -> float:
-    return job.input_tokens + job.output_tokens / 2
+            return
+        spec = self._spec
+        step_s = spec.costs.step_s(len(running), self.held)
+        if self._paced:
+            step_s = max(step_s, spec.pace.step_s(len(running), self.held))
+        self._token_s = step_s = step_s * self._factor
+        left = running[0][0] - self._tokens
+        self.due = self._at + self._prompts_s + (left * step_s if left > 0.0 else 0.0)
