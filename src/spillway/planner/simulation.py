@@ -176,8 +176,7 @@ class Simulation:
             return
         site.planned = inf
         for job, is_first in site.engine.happen(self.now):
-            if not job.ended:
-                self.says(site, job, self._begins if is_first else self._ends)
+            self.says(site, job, self._begins if is_first else self._ends)
         self.plan(site)
 
     def says(self, site: Site, job: Job, run: "Callable[[Site, Job], None]") -> None:
