@@ -52,8 +52,10 @@ class Paced:
                     sys.executable, "-m", "spillway", "bench", "--url", f"http://127.0.0.1:{self.port}", *keys,
                     "--model", "npc", "--slo", SLO, "--json", "--log", str(log), *words,
                 ],
-                capture_output=True, text=True, check=True,
+                capture_output=True, text=True, check=False,
             )  # fmt: skip
+            if ended.returncode:
+                raise SystemExit(f"bench ended with {ended.returncode}:\n{ended.stderr}")
             records = [msgspec.json.decode(line, type=RequestRecord) for line in log.read_bytes().splitlines()]
             return json.loads(ended.stdout), records
 
