@@ -97,10 +97,10 @@ def refused(
     assert ("retry-after" in answer.headers) == ("retry-after-ms" in answer.headers) == (status == 429)
 
 
-def cut(fleet: Fleet, answer: Answer, site: str, *, tokens: range) -> None:
+def cut(fleet: Fleet, answer: Answer, site: str, *, tokens: range, attempts: int = 1, spill: str | None = None) -> None:
     """The client has a part of the answer, then an error in band, no [DONE], and the end of the connection."""
     assert (answer.status, answer.cut) == (200, True)
-    _says(fleet, answer, site, 1, None)
+    _says(fleet, answer, site, attempts, spill)
     error = json.loads(answer.events[-1])["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["code"] == "stream_cut"

@@ -88,3 +88,20 @@ def test_any_cut(cuts: list[int], text: str) -> None:
 def test_any_bytes(noise: bytes) -> None:
     usage = usage_tail.from_tail([b'data: {"usage":{' + noise, noise])
     assert usage is None or usage.prompt_tokens >= 0
+
+
+@pytest.mark.parametrize(
+    ("body", "written"),
+    [
+        (b'{"choices":[{"message":{"role":"assistant","content":"four words are here"}}]}', 21),
+        (b'{"choices":[{"text":"abc"},{"text":"defg"}]}', 11),
+        (b'{"choices":[{"message":{"content":null,"tool_calls":[{"id":"1"}]}}]}', 12),
+        (b'{"choices":[{"message":{"content":"","reasoning_content":"hm"}}]}', 4),
+        (b'{"choices":[{"message":null,"text":null}]}', 0),
+        (b'{"data":[{"embedding":[0.1]}]}', 0),
+        (b'{"choices":"none"}', 0),
+        (b"no json", 0),
+    ],
+)
+def test_how_much_a_model_wrote(body: bytes, written: int) -> None:
+    assert usage_tail.written_bytes(body) == written

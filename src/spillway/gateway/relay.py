@@ -161,9 +161,14 @@ class WholeRelay(Relay):
                 self._attempts.failed(call, Fault.MALFORMED, None, "the answer is no JSON object, or an error")
                 return
             now = self._content()
-            usage = usage_tail.from_body(body) or self.spent()
+            usage = usage_tail.from_body(body) or self._guessed(body)
             call.client.reply(self._status, self._content_type, body, call.served(now))
         self._attempts.ended(call, Outcome.OK, usage)
+
+    def _guessed(self, body: bytes) -> Usage:
+        """Of an answer that does not say: its text, at the prompts' ratio of tokens to bytes."""
+        written = self._call.ratio.tokens(usage_tail.written_bytes(body))
+        return Usage(prompt_tokens=self._call.input_tokens, completion_tokens=written, estimated=True)
 
 
 class StreamRelay(Relay):

@@ -1,4 +1,7 @@
-"""Finds what a request used in the whole answer of an upstream, or in the last pieces of a stream, without parsing the rest."""
+"""Finds what a request used in the whole answer of an upstream, or in the last pieces of a stream, without parsing the rest.
+
+Where an answer does not say, `written_bytes` tells how much a model wrote, to estimate from.
+"""
 
 import re
 from typing import Annotated
@@ -27,7 +30,23 @@ class _Answer(msgspec.Struct, gc=False):
     usage: _Reported | None = None
 
 
+class _Message(msgspec.Struct, gc=False):
+    content: msgspec.Raw = msgspec.Raw(b"null")
+    reasoning_content: msgspec.Raw = msgspec.Raw(b"null")
+    tool_calls: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message | None = None
+    text: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Choices(msgspec.Struct, gc=False):
+    choices: list[_Choice] = []
+
+
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_choices = msgspec.json.Decoder(_Choices).decode
 _decode_reported = msgspec.json.Decoder(_Reported).decode
 _OBJECT = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(?=\{)')
 
@@ -38,6 +57,19 @@ def from_body(body: bytes) -> Usage | None:
         return _usage(_decode_answer(body).usage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def written_bytes(body: bytes) -> int:
+    """Bytes of JSON that the model wrote in all choices of a complete answer: content, reasoning, tool calls. 0 where there are none,
+    as in embeddings, or where the answer is not of a known shape."""
+    try:
+        choices = _decode_choices(body).choices
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
+    parts = [choice.text for choice in choices]
+    for message in (choice.message for choice in choices if choice.message is not None):
+        parts += (message.content, message.reasoning_content, message.tool_calls)
+    return sum(len(part) for part in map(bytes, parts) if part not in (b"null", b'""', b"[]"))
 
 
 def from_tail(pieces: list[bytes]) -> Usage | None:
