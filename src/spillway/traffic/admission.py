@@ -151,10 +151,11 @@ class Admission:
     def _next_route(self, pool: PoolState, rank: int) -> RouteState:
         """Models take turns; of one model's routes the one whose next request has been served least."""
         keys = pool.wanted_by[rank]
+        if len(keys) == 1:
+            first = next(iter(keys))
+            return self._world.models[first.model].routes[first.label]
         first = next(iter(keys))
         model = self._world.models[first.model]
-        if len(keys) == 1:
-            return model.routes[first.label]
         routes = [model.routes[key.label] for key in keys if key.model == first.model]
         for one in routes:
             keys.move_to_end(one.key)
@@ -162,7 +163,9 @@ class Admission:
 
     def fill_tiers(self, route: RouteState, rank: int, now: Seconds, effects: list[Effect]) -> None:
         """The same when any pool may have gained room: in tiers' order."""
-        while route.lanes.lanes[rank].waiting and any(pool.admits(rank) for pool in route.pools):
+        while route.lanes.lanes[rank].waiting and any(
+            pool.admits(rank) and not pool.wanted_above(rank) for pool in route.pools
+        ):
             request = self._call_in(route, rank, now)
             endpoint = place_again(route, request, now)
             assert endpoint is not None  # some pool admits
@@ -182,7 +185,7 @@ class Admission:
         if not route.panic.update(now, saturated=saturated):
             return False
         self._counters.panics += route.panic.active
-        route.panics(active=route.panic.active)
+        route.panics(now, active=route.panic.active)
         return route.panic.active
 
     def _fill_all(self, route: RouteState, now: Seconds, effects: list[Effect]) -> None:

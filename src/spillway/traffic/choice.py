@@ -35,16 +35,16 @@ class ByTiers:
 
     def place(self, route: RouteState, rank: int, arrived: Arrived, now: Seconds) -> EndpointState | None:
         draw = crc32(arrived.request.encode())
-        ceiling, sent_on = (0 if route.panic.active else rank), None
+        sent_on = None
         for tier in route.tiers:
             pool = tier[0]
             if len(tier) > 1:
-                pool, spills = among(tier, ceiling, arrived, draw)
+                pool, spills = among(tier, rank, arrived, draw)
                 if pool is None:
                     continue
             else:
                 spills = pool.share is not None and wants(pool, arrived)
-                if pool.in_flight >= pool.slots[ceiling] or pool.kv_held >= pool.kv_slots[ceiling]:
+                if pool.in_flight >= pool.slots[rank] or pool.kv_held >= pool.kv_slots[rank]:
                     continue
             if spills and not route.panic.active:
                 sent_on = sent_on or pool
@@ -145,8 +145,8 @@ def endpoint_of(pool: PoolState, rank: int, arrived: Arrived, draw: int, now: Se
 
 def place_again(route: RouteState, request: RequestState, now: Seconds) -> EndpointState | None:
     """Where a further attempt may be sent: an endpoint not tried yet, in tiers' order, else any."""
-    rank = 0 if route.panic.active else request.rank
-    admitting = [pool for pool in route.pools if pool.admits(rank)]
+    rank = request.rank
+    admitting = [pool for pool in route.pools if pool.admits(rank) and not pool.wanted_above(rank)]
     for pool in admitting:
         endpoint = endpoint_again(pool, request, now)
         if endpoint not in request.tried:

@@ -106,8 +106,9 @@ class Health:
             self._changed(endpoint, effects)
         endpoint.pool.refresh(now)
         due = endpoint.back_at(now)
-        if due <= now < endpoint.ramp_until:
-            due = min(endpoint.ramp_until, now + (endpoint.ramp_until - endpoint.ramp_from) / RAMP_STEPS)
+        if now < endpoint.ramp_until:  # under a penalty too: its pool's limit grows with it
+            step = min(endpoint.ramp_until, now + (endpoint.ramp_until - endpoint.ramp_from) / RAMP_STEPS)
+            due = step if due <= now else min(due, step)
         if now < due < endpoint.timer and due < inf:
             endpoint.timer = due
             self._timers.add(due, endpoint)

@@ -1,5 +1,5 @@
-"""Panic: all tiers of a route together can't carry its demand. Ceilings and spill shares are passed by then, and what is
-turned away is turned away by priority."""
+"""Panic: all tiers of a route together can't carry its demand. Its pools lift their ceilings then, its requests pass by spill
+shares, and what is turned away is turned away by priority."""
 
 from math import inf
 

@@ -162,7 +162,7 @@ class PoolState:
         self.models: tuple[ModelName, ...] = ()  # those with this pool in a tier
         self.rooms: tuple[Waits, ...] = ()  # where their requests wait
         self.wanted_by: tuple[OrderedDict[RouteKey, None], ...] = tuple(OrderedDict[RouteKey, None]() for _ in RANKS)
-        self.in_panic: set[RouteKey] = set()  # routes that pass by ceilings
+        self.in_panic: set[RouteKey] = set()  # routes; while there are any, ceilings are lifted
         self.wanted = 0  # entries of wanted_by
         self.credits = [0.0 for _ in RANKS]  # in percent of work tokens; 100 · work are a request's worth
         self.typical_work = 1.0  # of what is sent here while others wait
@@ -234,7 +234,7 @@ class PoolState:
         open_for = self.limit if self.ready or self.trials else 0
         self.foreign = self._foreign(now)
         self.slots = [self._slots(ceiling, open_for, now) for ceiling in self._ceilings]
-        self.kv_slots = [share_of_limit(ceiling, self.kv_limit) for ceiling in self._ceilings]
+        self.kv_slots = [share_of_limit(1.0 if self.in_panic else ceiling, self.kv_limit) for ceiling in self._ceilings]
 
     def _limit(self, now: Seconds) -> int:
         capacity, limit = self.spec.capacity, self.spec.limit
@@ -261,7 +261,9 @@ class PoolState:
         if open_for <= 0:
             return 0
         estimated = self.share is not None
-        if estimated and not any(endpoint.foreign.is_fresh(now) for endpoint in self.endpoints.values()):
+        if self.in_panic:
+            ceiling = 1.0
+        elif estimated and not any(endpoint.foreign.is_fresh(now) for endpoint in self.endpoints.values()):
             ceiling = min(ceiling, self._rules.stale_ceiling)
         slots = share_of_limit(ceiling * (self.spec.own_share if estimated else 1.0), open_for)
         slots = max(1, slots - int(self.foreign))
@@ -327,12 +329,13 @@ class PoolState:
             if self._owes(rank) and self.wanted_by[rank] and self.can_take:
                 return rank
         for rank in RANKS:
-            if self.wanted_by[rank] and (self.admits(rank) or self._admits_in_panic(rank)):
+            if self.wanted_by[rank] and self.admits(rank):
                 return rank
         return None
 
-    def _admits_in_panic(self, rank: int) -> bool:
-        return bool(self.in_panic) and self.admits(0) and any(route in self.in_panic for route in self.wanted_by[rank])
+    def wanted_above(self, rank: int) -> bool:
+        """Whether anybody more urgent waits for this pool."""
+        return any(self.wanted_by[above] for above in range(rank))
 
     def _owes(self, rank: int) -> bool:
         return self.credits[rank] >= 100 * self.typical_work
@@ -341,7 +344,7 @@ class PoolState:
         """Whether `next_rank` named it for its minimum share alone: above its ceiling, or while who is more urgent waits."""
         if not MINIMUM_SHARES[rank] or not self._owes(rank):
             return False
-        return not self.admits(rank) or any(self.wanted_by[above] for above in range(rank))
+        return not self.admits(rank) or self.wanted_above(rank)
 
     def count_share(self, rank: int, work: float) -> None:
         """A request of this rank is sent here while others wait for the pool. What it was owed is paid back by its work; a
@@ -359,9 +362,10 @@ class PoolState:
                 credits[waiting] = min(most, credits[waiting] + MINIMUM_SHARES[waiting] * work)
 
     def nobody_waits(self) -> None:
-        """Forgets who waits and what they are owed, before a reconfiguration says it anew."""
+        """Forgets who waits, what they are owed and who panics, before a reconfiguration says it anew."""
         for routes in self.wanted_by:
             routes.clear()
+        self.in_panic.clear()
         self.wanted = 0
 
 

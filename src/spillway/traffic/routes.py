@@ -56,10 +56,11 @@ class RouteState:
                 routes[self.key] = None
                 pool.wanted += 1
 
-    def panics(self, *, active: bool) -> None:
-        """Whether requests of this route pass by ceilings and spill shares."""
+    def panics(self, now: Seconds, *, active: bool) -> None:
+        """Whether its pools lift their ceilings, for everybody: who is more urgent still goes first."""
         for pool in self.pools:
             (pool.in_panic.add if active else pool.in_panic.discard)(self.key)
+            pool.refresh(now)
 
     def unwant(self, rank: int) -> None:
         """Nobody of this rank waits any more."""

@@ -98,7 +98,6 @@ class World:
                     endpoints.setdefault(url, []).append(endpoint)
         for model in self.models.values():
             for route in model.routes.values():
-                route.panics(active=route.panic.active)
                 for rank in RANKS:
                     if route.lanes.lanes[rank].waiting:
                         route.want(rank)
