@@ -135,3 +135,22 @@ async def test_tcp_reset(gateway: Gateway, stream: bool) -> None:
         await books.failures("east", reset=3)
         pool = fleet.pool("east")
         await gateway.counts(1, "spillway_breaker_changes_total", pool=pool, state="open")
+
+
+@live
+async def test_tcp_reset_of_a_kept_alive_connection(gateway: Gateway, stream: bool) -> None:
+    """No byte of an answer came on a connection that had served before: it may have been closed while the request was on its way.
+    So the same endpoint gets it once more, on a new connection, within the same attempt."""
+    async with scene(gateway, home(), home(name="west")) as books:
+        fleet = books.fleet
+        before = await fleet.ask(stream=stream)
+        fleet["east"].misbehave("reset:count=1")
+        answer = await fleet.ask(stream=stream)
+        served(fleet, answer, "east", attempts=1, spill=None)
+        assert took(fleet, "east") == ["finished 200", "faulted 0", "finished 200"]
+        assert fleet["east"].log.repeated() == [answer.headers["x-request-id"]]
+        assert took(fleet, "west") == []
+        for each in (before, answer):
+            await books.recorded(each, "ok", pool="east", attempts=1, completion_tokens=TOKENS)
+        await books.failures("east")
+        await fleet.shows("east", "breaker", "closed")
