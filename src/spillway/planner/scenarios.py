@@ -107,10 +107,9 @@ def step_of_code(
         for name, count, price in (
             ("home", endpoints, False),
             ("second", endpoints // 2, False),
-            ("hosted", endpoints, True),
+            ("hosted", 4 * endpoints, True),
         )
     )
-    hosted = msgspec.structs.replace(hosted, limit=HOSTED_LIMIT)
     seen = [
         home.seen(0.002, Accounting.EXACT),
         second.seen(0.04, Accounting.EXACT),

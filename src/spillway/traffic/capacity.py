@@ -117,6 +117,13 @@ class CapacityLine:
         usual = self._input_each
         return min(cold_tokens, MOST_TOKENS) / usual if cold_tokens > usual > 0.0 else 1.0
 
+    def prompt_tokens_in(self, seconds: Seconds) -> float:
+        """How many tokens of prompts the pool computes in so much time, by the record: y is what one more request costs the others, and
+        its input's part of that is the time to compute it. `inf` where that is not known."""
+        if self._per_work is None or self._per_work[1] <= 0.0 or self.weights.input_weight <= 0.0:
+            return inf
+        return seconds / (self._per_work[1] * self.weights.input_weight)
+
     def seconds_per_work(self, in_flight: float) -> float:
         """T(b) / work as corrected; 0: not known."""
         line = self._line

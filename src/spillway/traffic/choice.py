@@ -27,8 +27,8 @@ class Placement(Protocol):
 class ByTiers:
     """The placement that serves; the simulator compares it with others.
 
-    An ESTIMATED pool sends on the sessions in its spill share, to an equal of its tier or where a later tier takes them; they come
-    back to it when none does.
+    A pool sends on what would wait for too many prompts before its own, and an ESTIMATED one the sessions in its spill share: to an
+    equal of its tier, or where a later tier takes them; they come back to it when none does.
     """
 
     __slots__ = ()
@@ -43,7 +43,7 @@ class ByTiers:
                 if pool is None:
                     continue
             else:
-                spills = pool.share is not None and wants(pool, arrived)
+                spills = pool.prompt_tokens > pool.prompt_most if pool.share is None else wants(pool, arrived)
                 if pool.in_flight >= pool.slots[rank] or pool.kv_held >= pool.kv_slots[rank]:
                     continue
             if spills and not route.panic.active:
@@ -58,11 +58,14 @@ BY_TIERS = ByTiers()
 
 def wants(pool: PoolState, arrived: Arrived) -> bool:
     """The request would go to this pool, which counts it as offered. True: it is one of those that the pool sends on."""
-    share = pool.share
-    if share is None:
-        return False
-    share.offered(arrived, pool.line.work(arrived.input_tokens, arrived.output_tokens))
-    return share.spills(arrived)
+    if pool.share is not None:
+        pool.share.offered(arrived, pool.line.work(arrived.input_tokens, arrived.output_tokens))
+    return sends_on(pool, arrived)
+
+
+def sends_on(pool: PoolState, arrived: Arrived) -> bool:
+    """A burst fills an engine with prompts long before it fills a pool's slots: first tokens are late then, while the load index is low."""
+    return pool.prompt_tokens > pool.prompt_most or (pool.share is not None and pool.share.spills(arrived))
 
 
 def among(tier: tuple[PoolState, ...], rank: int, arrived: Arrived, draw: int) -> tuple[PoolState | None, bool]:
@@ -74,7 +77,7 @@ def among(tier: tuple[PoolState, ...], rank: int, arrived: Arrived, draw: int) -
         return None, False
     if not wants(pool, arrived):
         return pool, False
-    if other is None or (other.share is not None and other.share.spills(arrived)):
+    if other is None or sends_on(other, arrived):
         return pool, True
     return other, False
 

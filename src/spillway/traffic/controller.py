@@ -169,8 +169,10 @@ class Controller:
         if request is None or request.endpoint is None:
             self._counters.anomalies += 1
             return
-        request.answered_at = now
         endpoint = request.endpoint
+        if request.answered_at is None:
+            endpoint.pool.prompt_tokens -= request.arrived.input_tokens - request.warm_tokens
+        request.answered_at = now
         self._lessons.answered(request, endpoint.pool, now)
         if endpoint.breaker.trial == event.request:
             self._health.judge(endpoint, Evidence.WELL, now, effects, is_trial=True)

@@ -172,6 +172,9 @@ class SpillRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fall_per_s: float = 0.05
     trim_gain: float = 0.02
     trim_bound: float = 0.3
+    prompt_share: float = (
+        0.1  # of the TTFT objective: prompts sent to a pool and not answered yet take at most so much of it
+    )
     heavy_share: float = 0.02  # a session above this part of a pool's load is divided by request
     ramp_s: Seconds = 30.0  # slow start of an endpoint that was OPEN: at least this, and 5 · x_s
     stale_s: Seconds = 6.0  # gauges older than this are not believed,

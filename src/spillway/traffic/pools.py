@@ -126,6 +126,8 @@ class PoolState:
         "most_in_flight",
         "moves",
         "override",
+        "prompt_most",
+        "prompt_tokens",
         "quota",
         "quota_until",
         "ready",
@@ -151,6 +153,7 @@ class PoolState:
         self.most_in_flight = 0  # since the last look at the adaptive limit
         self.kv_held = 0
         self.work = 0.0  # work tokens in flight
+        self.prompt_tokens = 0  # cold input tokens of what was sent here and has not begun to answer
         self.foreign = 0.0  # requests of others in its engines, above what is theirs by share
         self.quota: int | None = None  # most in flight by what a provider says is left, until `quota_until`
         self.quota_until: Seconds = -inf
@@ -188,9 +191,11 @@ class PoolState:
         if spec.capacity != self.line.given or fleet.fairness != self.line.weights:
             self.line = CapacityLine(spec.capacity, fleet.fairness)
         self.affinity.configure(spec.endpoints)
-        slos = (model.slo for model in fleet.models.values() if any(spec.name in tier for tier in model.tiers))
+        slos = [model.slo for model in fleet.models.values() if any(spec.name in tier for tier in model.tiers)]
         reference = None if spec.capacity is None else spec.capacity.reference
         self.slo_s = min((slo_s(slo, reference) for slo in slos), default=inf)
+        ttft_s = min((slo.ttft_ms / 1000.0 for slo in slos if slo.ttft_ms is not None), default=inf)
+        self.prompt_most = self.line.prompt_tokens_in(fleet.spill.prompt_share * spec.own_share * ttft_s)
         if spec.accounting is Accounting.EXACT:
             self.share = None
         elif self.share is None:

@@ -37,6 +37,7 @@ class Slots:
             pool.most_in_flight = pool.in_flight
         if request.arrived.prefix:
             request.warm_tokens = pool.affinity.sent(request.arrived, endpoint.url)
+        pool.prompt_tokens += request.arrived.input_tokens - request.warm_tokens
         if request.attempt == 1:
             pool.budget.count(now)
         else:
@@ -64,6 +65,8 @@ class Slots:
         endpoint.in_flight -= 1
         endpoint.work -= request.work
         request.rate.in_flight -= 1
+        if request.answered_at is None:
+            pool.prompt_tokens -= request.arrived.input_tokens - request.warm_tokens
         if endpoint.retired and not endpoint.in_flight:
             self._world.forget_if_over(pool)
         breaker = endpoint.breaker
