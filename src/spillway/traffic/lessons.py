@@ -24,7 +24,7 @@ class Lessons:
         """The first token came."""
         ttft_s = now - request.sent_at
         cold_tokens = request.arrived.input_tokens - request.warm_tokens
-        pool.line.answered(request.sent_beside + pool.foreign, cold_tokens, ttft_s)
+        pool.line.answered(request.sent_beside + pool.others, cold_tokens, ttft_s)
         if pool.search is not None:
             slo_ms = self._slo(request).ttft_ms
             most_ms = inf if slo_ms is None else slo_ms * pool.line.stretch(cold_tokens)
@@ -35,7 +35,7 @@ class Lessons:
         settle(request, event.input_tokens, event.output_tokens)
         if event.outcome is not Outcome.OK:
             return
-        beside = 0.5 * (request.sent_beside + pool.in_flight + 1) + pool.foreign
+        beside = 0.5 * (request.sent_beside + pool.in_flight + 1) + pool.others
         pool.line.completed(beside, now - request.sent_at, event.input_tokens, event.output_tokens)
         pool.bound_search()
         if pool.search is not None and request.answered_at is not None and event.output_tokens > 1:

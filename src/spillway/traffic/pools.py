@@ -125,6 +125,7 @@ class PoolState:
         "models",
         "most_in_flight",
         "moves",
+        "others",
         "override",
         "prompt_most",
         "prompt_tokens",
@@ -155,6 +156,7 @@ class PoolState:
         self.work = 0.0  # work tokens in flight
         self.prompt_tokens = 0  # cold input tokens of what was sent here and has not begun to answer
         self.foreign = 0.0  # requests of others in its engines, above what is theirs by share
+        self.others = 0.0  # all requests of others there: what ours run beside
         self.quota: int | None = None  # most in flight by what a provider says is left, until `quota_until`
         self.quota_until: Seconds = -inf
         self.retired = False
@@ -237,7 +239,8 @@ class PoolState:
             self.ready = ready
         self.trials = tuple(e for e in self.endpoints.values() if _state(e, now) is BreakerState.HALF_OPEN)
         open_for = self.limit if self.ready or self.trials else 0
-        self.foreign = self._foreign(now)
+        self.others = self._others(now)
+        self.foreign = max(0.0, self.others - (1.0 - self.spec.own_share) * self.limit)
         self.slots = [self._slots(ceiling, open_for, now) for ceiling in self._ceilings]
         self.kv_slots = [share_of_limit(1.0 if self.in_panic else ceiling, self.kv_limit) for ceiling in self._ceilings]
 
@@ -257,10 +260,14 @@ class PoolState:
             return max(0, limit)
         return max(1, int(limit * carried / len(endpoints) + 1e-9))
 
-    def _foreign(self, now: Seconds) -> float:
-        """Of an ESTIMATED pool the others' share is theirs: only what they take beyond it is counted."""
-        held = sum(endpoint.foreign.held(now) for endpoint in self.endpoints.values())
-        return max(0.0, held - (1.0 - self.spec.own_share) * self.limit)
+    def _others(self, now: Seconds) -> float:
+        """By its gauges. Of an ESTIMATED pool whose gauges are old the others are taken to hold their share as we hold ours; what they
+        take beyond it is `foreign`."""
+        gauges = [endpoint.foreign for endpoint in self.endpoints.values()]
+        if self.share is None or any(gauge.is_fresh(now) for gauge in gauges):
+            return sum(gauge.held(now) for gauge in gauges)
+        own = self.spec.own_share
+        return min(self.in_flight * (1.0 - own) / own, (1.0 - own) * self.limit)
 
     def _slots(self, ceiling: float, open_for: int, now: Seconds) -> int:
         if open_for <= 0:
@@ -312,7 +319,7 @@ class PoolState:
         if arrived.prefix:
             cold_tokens -= self.affinity.warm_tokens(arrived)
         return (
-            self.line.ttft_s(self.in_flight + self.foreign + 1.0, cold_tokens)
+            self.line.ttft_s(self.in_flight + self.others + 1.0, cold_tokens)
             + self.spec.rtt_s
             + arrived.input_tokens * self._input_s
             + arrived.output_tokens * self._output_s
