@@ -21,7 +21,7 @@ PREFIX_BLOCK_TOKENS = 512
 """Blocks of a trace that are shorter are joined to about so many: what the brain knows of prefixes is bounded by number."""
 
 MOST_PREFIX_BLOCKS = 256
-MADE_AT_ONCE = 1 << 16
+MADE_AT_ONCE = 1 << 14
 
 
 class Estimate(msgspec.Struct, frozen=True):
