@@ -23,7 +23,7 @@ FAULTS = (
     "429:retry_after_s=0.2", "429", "500", "503:retry_after_s=0.2", "reset", "no_response", "slow_first_token:0.2", "slow_first_token:5",
     "cut:3", "cut:0", "reset_mid_stream:2", "stall:0", "stall:3", "stall:after_tokens=2,delay_s=0.2", "malformed_chunk:2", "bad_framing:2",
     "no_done", "no_usage", "error_event:0", "error_event:3", "context_length_exceeded", "content_filter", "filtered_mid_stream:2",
-    "reject_shape", "malformed_http", "huge_header", "close_after_head", "garbage_after", "flap:kind=500,period_s=0.2,down_s=0.1",
+    "reject_shape", "malformed_http", "huge_header", "close_after_head", "garbage_after", "flap:period_s=0.2,down_s=0.1",
 )  # fmt: skip
 STATUS_OF = {
     "ok": 200, "cut": 200, "refused": 429, "evicted": 429, "unavailable": 503, "upstream_error": 502, "upstream_timeout": 504,

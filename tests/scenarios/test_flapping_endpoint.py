@@ -18,7 +18,7 @@ from tests.scenarios.sides import TOKENS, Books, scene, served
 pytestmark = pytest.mark.server
 
 FLAPS_S, PERIOD_S = 3.0, 0.5
-FLAPS = f"500:period_s={PERIOD_S},down_s={PERIOD_S / 2}@0-{FLAPS_S}"
+FLAPS = f"flap:period_s={PERIOD_S},down_s={PERIOD_S / 2}@0-{FLAPS_S}"
 TWENTIETH = {"breaker": {"failures": 3, "open_s": 0.1, "max_open_s": 1.5, "trial_gap_s": 0.02}}
 BRISK = UpstreamSpec(time_to_first_token_s=0.02, output_tokens=TOKENS)
 CLIENTS = 3

@@ -24,6 +24,7 @@ CHAT = "/v1/chat/completions"
         ("500:count=1@10-", Rule(kind=FaultKind.SERVER_ERROR, count=1, from_s=10)),
         ("503@5-65", Rule(kind=FaultKind.UNAVAILABLE, from_s=5, to_s=65)),
         ("503@-65", Rule(kind=FaultKind.UNAVAILABLE, to_s=65)),
+        ("flap@0-60", Rule(kind=FaultKind.SERVER_ERROR, period_s=4, down_s=2, from_s=0, to_s=60)),
         ("flap:kind=reset,period_s=4,down_s=1@0-60",
          Rule(kind=FaultKind.RESET, period_s=4, down_s=1, from_s=0, to_s=60)),
         ('{"kind":"cut","after_tokens":3,"model":"m"}', Rule(kind=FaultKind.CUT, after_tokens=3, model="m")),

@@ -123,7 +123,7 @@ def _fields_of(text: str) -> dict[str, str]:
     kind, *settings = body.replace(",", ":").split(":")
     fields = {"kind": kind}
     if kind == "flap":
-        fields = {"kind": "503", "period_s": "4", "down_s": "2"}
+        fields = {"kind": "500", "period_s": "4", "down_s": "2"}  # a fault: load would open no breaker
     for setting in settings:
         name, equals, value = setting.partition("=")
         if equals:
