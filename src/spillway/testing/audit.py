@@ -1,45 +1,60 @@
 """Watches a brain from outside: keeps its own books from events and effects alone, and raises at the first broken promise.
 
-Checked with every event: each arrival has exactly one ending; nothing is sent to a full pool, to a drained, removed or
-OPEN endpoint, or past the one trial of a HALF_OPEN one; attempts count up and stay within the rules; the waiting room
-holds no more than its bounds. `check` adds: nobody waits longer than a priority may, or while a pool could take them.
+Checked with every event
+- Each arrival has exactly one ending; attempts count up and stay within the rules.
+- Nothing is sent to a full pool (slots, KV tokens, a provider's quota), to a drained, removed or OPEN endpoint, to one that asked to
+  be left alone, past the one trial of a HALF_OPEN one, or where the request's policy does not lead (`permits`).
+- Nobody goes before who is more urgent, or above its ceiling, without being owed it (`precedence`).
+- The waiting room holds no more than its bounds, in requests and in bytes.
+- Of the models in `even`, siblings that wait are served evenly (`evenness`).
+`check` adds: the brain's books are these; nobody waits longer than they may, or while a pool could take them; what was owed
+and what was promoted was counted.
 """
 
 from math import inf
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId
+from spillway.core.ids import ModelName, PoolName, RequestId
 from spillway.core.outcome import Outcome
-from spillway.traffic.effects import BreakerChanged, BreakerState, Dispatch, Effect, Queued, Refuse, WakeAt
+from spillway.core.priority import Priority
+from spillway.testing.evenness import Books
+from spillway.testing.permits import permitted
+from spillway.testing.places import Place, Places
+from spillway.testing.precedence import Precedence
+from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
 from spillway.traffic.events import (
     Arrived,
     AttemptFailed,
     Configured,
-    DrainSet,
     Ended,
     Event,
     FirstToken,
-    LimitSet,
     Woke,
 )
-from spillway.traffic.fleet import Fleet, PoolSpec
+from spillway.traffic.fleet import Fleet
 from spillway.traffic.snapshot import Snapshot
 
-LONGEST_PENALTY_S = 30.0
-LONGEST_RAMP_S = 30.0
-Place = tuple[PoolName, EndpointUrl]
 REFUSALS = frozenset(
-    (Outcome.REFUSED, Outcome.EVICTED, Outcome.UNAVAILABLE, Outcome.UPSTREAM_ERROR, Outcome.UPSTREAM_TIMEOUT)
+    (
+        Outcome.REFUSED,
+        Outcome.EVICTED,
+        Outcome.UNAVAILABLE,
+        Outcome.NO_POOL_ALLOWED,
+        Outcome.UPSTREAM_ERROR,
+        Outcome.UPSTREAM_TIMEOUT,
+    )
 )
 
 
 class Followed:
     """One request that has not ended."""
 
-    __slots__ = ("arrived", "attempts", "place", "waited_s", "waits_since")
+    __slots__ = ("arrived", "arrived_at", "attempts", "place", "pools", "waited_s", "waits_since")
 
-    def __init__(self, arrived: Arrived) -> None:
+    def __init__(self, arrived: Arrived, now: Seconds, pools: tuple[PoolName, ...]) -> None:
         self.arrived = arrived
+        self.arrived_at = now
+        self.pools = pools  # that its policy permits
         self.attempts = 0
         self.place: Place | None = None
         self.waits_since: Seconds | None = None
@@ -47,19 +62,19 @@ class Followed:
 
 
 class Audit:
-    def __init__(self) -> None:
+    """`even`: models whose turns are watched. They must have one route: no policies, no hops."""
+
+    def __init__(self, even: frozenset[ModelName] = frozenset()) -> None:
+        self.even = even
+        self.books: dict[tuple[ModelName, Priority], Books] = {}
+        self.precedence = Precedence()
+        self.places = Places()
         self.fleet = Fleet(pools={}, models={})
         self.alive: dict[RequestId, Followed] = {}
         self.waiting: dict[ModelName, int] = {}
         self.waiting_bytes: dict[ModelName, int] = {}
-        self.in_flight: dict[PoolName, int] = {}
-        self.at: dict[Place, int] = {}
-        self.limits: dict[PoolName, int | None] = {}
-        self.drained: set[EndpointUrl] = set()
-        self.breakers: dict[Place, BreakerState] = {}
-        self.changed_at: dict[Place, Seconds] = {}
-        self.trials: dict[Place, RequestId] = {}
-        self.overloaded_at: dict[Place, Seconds] = {}
+        self.newcomer: RequestId | None = None  # has just arrived
+        self.direct: tuple[ModelName, tuple[PoolName, ...]] | None = None  # the route where it found room at once
         self.wake_at: Seconds = inf
         self.longest_wait_s: Seconds = 0.0
         self.sent = self.refused = self.ended = self.arrived = 0
@@ -68,7 +83,7 @@ class Audit:
         """`now` must be the one given to the brain."""
         kind = type(event)
         if kind is Arrived:
-            self._arrived(event)  # pyright: ignore[reportArgumentType]
+            self._arrived(event, now, effects)  # pyright: ignore[reportArgumentType]
         elif kind is Ended:
             self._ended(event)  # pyright: ignore[reportArgumentType]
         elif kind is FirstToken:
@@ -77,80 +92,99 @@ class Audit:
             self._attempt_failed(event, now)  # pyright: ignore[reportArgumentType]
         elif kind is Woke:
             self.wake_at = inf
+        elif isinstance(event, Configured):
+            self._configured(event.fleet)
         else:
-            self._operated(event)
+            self.places.operated(event, now)
         for effect in effects:
             self._acted(effect, now)
         if kind is Arrived:
             followed = self.alive.get(event.request)  # pyright: ignore[reportAttributeAccessIssue]
             assert followed is None or followed.place is not None or followed.waits_since is not None, "unanswered"
+            if self.direct is not None:
+                self.precedence.found(self.direct, now, room=True)
+        self.newcomer = self.direct = None
 
     def check(self, snapshot: Snapshot, now: Seconds) -> None:
         """The slow checks: the brain's books against these, and who waits too long. For every so many events."""
         shown = {pool.name: pool.in_flight for pool in snapshot.pools if pool.in_flight}
-        assert shown == {pool: count for pool, count in self.in_flight.items() if count}
+        assert shown == {pool: count for pool, count in self.places.in_flight.items() if count}
         for pool in snapshot.pools:
             for endpoint in pool.endpoints:
-                assert endpoint.in_flight == self.at.get((pool.name, endpoint.url), 0)
+                assert endpoint.in_flight == self.places.at.get((pool.name, endpoint.url), 0)
         waiting = dict.fromkeys(self.fleet.models, 0)
         for queue in snapshot.queues:
             waiting[queue.model] += queue.waiting
         assert waiting == {model: self.waiting.get(model, 0) for model in self.fleet.models}
         for followed in self.alive.values():
             if followed.waits_since is not None:
-                assert not self._could_run(followed, now), "waits beside a free slot"
+                ceiling = self.fleet.priorities[followed.arrived.priority].ceiling
+                room = any(self.places.has_room(name, ceiling, now) for name in followed.pools)
+                assert not room, "waits beside a free slot"
                 assert now - followed.waits_since <= 1e-6 + self._max_wait_s(followed) or self.wake_at <= now
         counters = snapshot.counters
         assert counters.arrived == counters.ended + counters.refused + len(self.alive)
         assert (counters.arrived, counters.ended, counters.refused) == (self.arrived, self.ended, self.refused)
+        assert self.precedence.owed <= counters.owed, "sent before somebody more urgent, and not counted"
+        assert self.precedence.promoted <= counters.promoted + counters.owed
+
+    @property
+    def pairs(self) -> int:
+        """Of siblings that waited together under the present configuration."""
+        return sum(group.pairs for books in self.books.values() for group in books.groups.values())
 
     # Events
 
-    def _arrived(self, event: Arrived) -> None:
-        if event.request not in self.alive:
-            self.arrived += 1
-            self.alive[event.request] = Followed(event)
+    def _arrived(self, event: Arrived, now: Seconds, effects: list[Effect]) -> None:
+        if event.request in self.alive:
+            return
+        self.arrived += 1
+        pools = permitted(self.fleet, event)
+        self.alive[event.request] = Followed(event, now, pools)
+        self.newcomer = event.request
+        if not pools:
+            return
+        route = event.model, pools
+        said = next(e for e in effects if isinstance(e, Dispatch | Queued | Refuse) and e.request == event.request)
+        if isinstance(said, Dispatch):
+            self.direct = route
+        else:
+            self.precedence.found(route, now, room=False)
 
     def _ended(self, event: Ended) -> None:
         followed = self.alive.pop(event.request, None)
         if followed is None:
             return
         self.ended += 1
+        if books := self._books(followed.arrived):
+            books.ended(event.request, (event.input_tokens, event.output_tokens) if followed.place else None)
         self._stop_waiting(followed, None)
         self._leave(followed)
 
     def _first_token(self, event: FirstToken) -> None:
         followed = self.alive.get(event.request)
-        if followed is not None and followed.place is not None and self.trials.get(followed.place) == event.request:
-            del self.trials[followed.place]
+        if followed is not None and followed.place is not None:
+            self.places.answered(followed.place, event.request)
 
     def _attempt_failed(self, event: AttemptFailed, now: Seconds) -> None:
         followed = self.alive.get(event.request)
         if followed is not None:
-            if followed.place is not None and event.fault.is_load:
-                self.overloaded_at[followed.place] = now
+            if followed.place is not None:
+                self.places.failed(followed.place, event, now)
             self._leave(followed)
-
-    def _operated(self, event: Event) -> None:
-        match event:
-            case Configured():
-                self._configured(event.fleet)
-            case LimitSet() if event.pool in self.fleet.pools:
-                self.limits[event.pool] = event.limit
-            case DrainSet() if any(event.endpoint in pool.endpoints for pool in self.fleet.pools.values()):
-                (self.drained.add if event.draining else self.drained.discard)(event.endpoint)
-            case _:
-                pass
 
     def _configured(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        places = {(name, url) for name, pool in fleet.pools.items() for url in pool.endpoints}
-        self.limits = {name: limit for name, limit in self.limits.items() if name in fleet.pools}
-        self.drained &= {url for _, url in places}
-        # an endpoint that left and has nothing running is forgotten, breaker and all
-        kept = {place: state for place, state in self.breakers.items() if place in places or self.at.get(place)}
-        self.breakers = kept
-        self.trials = {place: trial for place, trial in self.trials.items() if place in kept}
+        self.places.configured(fleet)
+        for books in self.books.values():
+            books.interrupt()
+        self.precedence.reset()
+        for followed in self.alive.values():
+            followed.pools = permitted(fleet, followed.arrived)
+            if followed.waits_since is not None:
+                self.precedence.waits(followed.arrived, followed.pools)
+                if books := self._books(followed.arrived):
+                    books.waits(followed.arrived)
 
     # Effects
 
@@ -165,42 +199,46 @@ class Audit:
         elif kind is WakeAt:
             self.wake_at = min(self.wake_at, effect.at)  # pyright: ignore[reportAttributeAccessIssue]
         elif isinstance(effect, BreakerChanged):
-            place = (effect.pool, effect.endpoint)
-            assert self.breakers.get(place, BreakerState.CLOSED) is not effect.state
-            self.breakers[place] = effect.state
-            self.changed_at[place] = now
-            self.trials.pop(place, None)
+            self.places.changed(effect, now)
 
     def _dispatched(self, effect: Dispatch, now: Seconds) -> None:
         followed = self.alive[effect.request]
         pool, place = effect.pool, (effect.pool, effect.endpoint)
         assert followed.place is None, "sent while it runs"
-        spec = self.fleet.pools[pool]
-        assert any(pool in tier for tier in self.fleet.models[followed.arrived.model].tiers)
-        assert effect.endpoint in spec.endpoints
-        assert effect.endpoint not in self.drained
-        override = self.limits.get(pool)
-        held = self.in_flight.get(pool, 0)
-        assert held < (spec.limit if override is None else override), "sent to a full pool"
-        state = self.breakers.get(place, BreakerState.CLOSED)
-        assert state is not BreakerState.OPEN
-        if state is BreakerState.HALF_OPEN:
-            assert place not in self.trials, "a second trial"
-            self.trials[place] = effect.request
+        assert pool in followed.pools, "sent where its policy does not lead"
         followed.attempts += 1
         assert effect.attempt == followed.attempts <= self.fleet.retries.attempts
         assert (effect.spill is None) == (effect.spilled_from is None) == (pool in self._first_tier(followed))
+        self._goes_first(followed, pool, now)
+        if followed.waits_since is not None and (books := self._books(followed.arrived)):
+            books.sent(followed.arrived, in_turn=followed.attempts == 1)
         self._stop_waiting(followed, now)
         followed.place = place
-        self.in_flight[pool] = held + 1
-        self.at[place] = self.at.get(place, 0) + 1
+        self.places.take(followed.arrived, place, now)
         self.sent += 1
+
+    def _goes_first(self, followed: Followed, pool: PoolName, now: Seconds) -> None:
+        arrived, age_s = followed.arrived, now - followed.arrived_at
+        near = arrived.priority is Priority.BATCH and arrived.deadline_s is not None and age_s >= arrived.deadline_s / 2
+        ceiling = self.fleet.priorities[Priority.INTERACTIVE if near else arrived.priority].ceiling
+        rules = self.fleet.fairness
+        self.precedence.sent(
+            arrived,
+            age_s,
+            pool,
+            work=max(1.0, rules.input_weight * arrived.input_tokens + rules.output_weight * arrived.output_tokens),
+            newcomer=arrived.request == self.newcomer and followed.waits_since is None,
+            free=self.places.is_below(pool, ceiling) or self.precedence.panics(pool),
+        )
 
     def _queued(self, effect: Queued, now: Seconds) -> None:
         followed = self.alive[effect.request]
         assert followed.place is None, "queued while it runs"
         assert followed.waits_since is None, "queued twice"
         followed.waits_since = now
+        self.precedence.waits(followed.arrived, followed.pools)
+        if books := self._books(followed.arrived):
+            books.waits(followed.arrived)
         model, room = followed.arrived.model, self.fleet.waiting_room
         self.waiting[model] = self.waiting.get(model, 0) + 1
         self.waiting_bytes[model] = self.waiting_bytes.get(model, 0) + followed.arrived.body_bytes
@@ -212,8 +250,13 @@ class Audit:
         followed = self.alive.pop(effect.request)
         assert followed.place is None, "refused while it runs"
         assert effect.outcome in REFUSALS
+        assert (effect.outcome is Outcome.NO_POOL_ALLOWED) == (
+            not followed.pools and followed.arrived.model in self.fleet.models
+        ), "refused by a policy that leaves a pool, or waited without one"
         assert effect.retry_after_s is None or 1.0 <= effect.retry_after_s <= 60.0
         self.refused += 1
+        if books := self._books(followed.arrived):
+            books.ended(effect.request, None)
         self._stop_waiting(followed, now)
 
     # Books
@@ -223,15 +266,7 @@ class Audit:
         if place is None:
             return
         followed.place = None
-        self.in_flight[place[0]] -= 1
-        self.at[place] -= 1
-        if self.trials.get(place) == followed.arrived.request:
-            del self.trials[place]
-        if not self.at[place]:
-            del self.at[place]
-            spec = self.fleet.pools.get(place[0])
-            if spec is None or place[1] not in spec.endpoints:
-                self.breakers.pop(place, None)
+        self.places.leave(followed.arrived, place)
 
     def _stop_waiting(self, followed: Followed, now: Seconds | None) -> None:
         if followed.waits_since is None:
@@ -243,35 +278,23 @@ class Audit:
             followed.waited_s += now - followed.waits_since
             self.longest_wait_s = max(self.longest_wait_s, followed.waited_s)
         followed.waits_since = None
+        self.precedence.waits_no_more(followed.arrived, followed.pools)
+        if books := self._books(followed.arrived):
+            books.waits_no_more(followed.arrived)
 
-    def _could_run(self, followed: Followed, now: Seconds) -> bool:
-        """Whether some pool surely has room: below its ceiling by count, with an endpoint that is well, and no KV bound."""
-        ceiling = self.fleet.priorities[followed.arrived.priority].ceiling
-        for name in (name for tier in self.fleet.models[followed.arrived.model].tiers for name in tier):
-            spec, override = self.fleet.pools[name], self.limits.get(name)
-            limit = spec.limit if override is None else override
-            slots = max(1, int(ceiling * max(1, int(limit * self._carried(spec, now) + 1e-9)) + 1e-9))
-            if spec.capacity is not None or not limit or self.in_flight.get(name, 0) >= slots:
-                continue
-            for url in spec.endpoints:
-                closed = self.breakers.get((name, url), BreakerState.CLOSED) is BreakerState.CLOSED
-                calm = now > self.overloaded_at.get((name, url), -inf) + LONGEST_PENALTY_S
-                if closed and calm and url not in self.drained:
-                    return True
-        return False
-
-    def _carried(self, spec: PoolSpec, now: Seconds) -> float:
-        """At least this part of the limit is open: a tenth for an endpoint that was sick of late, all of it for the others."""
-        parts = 0.0
-        for url in spec.endpoints:
-            place = (spec.name, url)
-            if url in self.drained or self.breakers.get(place, BreakerState.CLOSED) is not BreakerState.CLOSED:
-                continue
-            parts += 1.0 if now > self.changed_at.get(place, -inf) + LONGEST_RAMP_S else 0.1
-        return parts / len(spec.endpoints)
+    def _books(self, arrived: Arrived) -> Books | None:
+        if arrived.model not in self.even:
+            return None
+        key = arrived.model, arrived.priority
+        if key not in self.books:
+            self.books[key] = Books(self.fleet.fairness)
+        return self.books[key]
 
     def _max_wait_s(self, followed: Followed) -> Seconds:
-        return self.fleet.priorities[followed.arrived.priority].max_wait_s
+        arrived = followed.arrived
+        if arrived.priority is Priority.BATCH and arrived.deadline_s is not None:
+            return arrived.deadline_s
+        return self.fleet.priorities[arrived.priority].max_wait_s
 
     def _first_tier(self, followed: Followed) -> tuple[PoolName, ...]:
         return self.fleet.models[followed.arrived.model].tiers[0]

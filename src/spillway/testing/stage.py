@@ -5,6 +5,7 @@ from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, Tenan
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.testing.audit import Audit
+from spillway.traffic.choice import BY_TIERS, Placement
 from spillway.traffic.controller import Controller
 from spillway.traffic.effects import Dispatch, Effect
 from spillway.traffic.events import Arrived, AttemptFailed, Configured, Ended, Event, Fault, FirstToken, Woke
@@ -32,9 +33,17 @@ def fleet(*parts: PoolSpec | ModelSpec) -> Fleet:
 class Stage:
     """`now` moves only by `advance`. Every event goes to the brain and to the audit; `history` holds all of them."""
 
-    def __init__(self, world: Fleet) -> None:
-        self.brain = Controller()
-        self.audit = Audit()
+    def __init__(
+        self,
+        world: Fleet,
+        placement: Placement = BY_TIERS,
+        *,
+        even: frozenset[ModelName] = frozenset(),
+        brain: Controller | None = None,
+    ) -> None:
+        """`even`: models whose turns the audit watches (`Audit`)."""
+        self.brain = Controller(placement) if brain is None else brain
+        self.audit = Audit(even)
         self.now: Seconds = 0.0
         self.history: list[tuple[Seconds, Event]] = []
         self.tell(Configured(world))

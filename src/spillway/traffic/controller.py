@@ -42,6 +42,7 @@ from spillway.traffic.slots import Slots
 from spillway.traffic.snapshot import Counters, Snapshot
 from spillway.traffic.timers import Timers
 from spillway.traffic.views import snapshot_of
+from spillway.traffic.waiting import cancel
 from spillway.traffic.world import World
 
 
@@ -152,6 +153,7 @@ class Controller:
         endpoint = request.endpoint
         if endpoint is None:
             self._admission.leave_room(request)
+            cancel(request)  # an earlier attempt may have been charged
             return
         is_trial = self._slots.give_back(request, endpoint)
         request.rate.completed(now - request.sent_at)
