@@ -16,13 +16,13 @@ from rich.table import Table
 
 from spillway import config
 from spillway.cli import simulate_arguments
+from spillway.cli.simulate_traffic import traffic
 from spillway.core.errors import SpillwayError, UsageError
 from spillway.core.ids import ModelName
 from spillway.core.priority import Priority
 from spillway.gateway.replay import replay
-from spillway.load.trace_files import load_trace
 from spillway.planner.arrival import Arrival
-from spillway.planner.playback import Cast, play
+from spillway.planner.playback import Cast
 from spillway.planner.report import SimulationReport
 from spillway.planner.results import PolicyResult, result_of
 from spillway.planner.scenario import Scenario, of_config
@@ -31,7 +31,6 @@ from spillway.planner.simulate import EngineModel, simulate
 from spillway.planner.simulation import MakePlacement, ours
 from spillway.report.page import number, percent
 from spillway.traffic.fleet import Fleet
-from spillway.wire.traces import Trace
 
 WIDTH_OF_FILES = 120
 POLICIES: dict[str, MakePlacement] = {"spillway": ours}
@@ -58,23 +57,18 @@ def run(arguments: argparse.Namespace) -> int:
         gauge_age_s=arguments.gauge_age_s,
         come_back=arguments.come_back,
     )
-    trace = load_trace(arguments.trace)
-    _tell_bad_lines(trace)
-    report = _simulate(arguments, scenario, trace, _cast(arguments, fleet), policies)
+    report = _simulate(arguments, scenario, _cast(arguments, fleet), policies)
     _write(arguments, report)
     return 0
 
 
-def _simulate(
-    arguments: argparse.Namespace, scenario: Scenario, trace: Trace, cast: Cast, policies: list[str]
-) -> SimulationReport:
+def _simulate(arguments: argparse.Namespace, scenario: Scenario, cast: Cast, policies: list[str]) -> SimulationReport:
     results: dict[str, PolicyResult] = {}
     series: dict[str, TimeSeries] = {}
     rng = np.random.default_rng(arguments.seed)
     began = time.perf_counter()  # for wall_s: the simulation has a time of its own
-    arrivals = list(play(trace.records, cast, rng, speed=arguments.speed, until_s=arguments.duration))
-    if not arrivals:
-        raise UsageError("no arrival lies within the duration")
+    made = traffic(arguments, cast, rng)
+    arrivals = made.arrivals
     for name in policies:
         books = simulate(
             scenario,
@@ -90,7 +84,7 @@ def _simulate(
         engine=arguments.engine,
         gateways=arguments.gateways,
         gauge_age_s=arguments.gauge_age_s,
-        bad_lines=trace.bad,
+        bad_lines=made.bad_lines,
         policies=results,
         series=series,
     )
@@ -104,6 +98,7 @@ def _cast(arguments: argparse.Namespace, fleet: Fleet) -> Cast:
         raise UsageError(f"no model {model!r}: there are {', '.join(fleet.models)}")
     return Cast(
         model,
+        models=frozenset(fleet.models),
         tenants=arguments.tenants,
         priorities=tuple(arguments.priority) or ((Priority.INTERACTIVE, 1.0),),
         max_tokens=arguments.max_tokens,
@@ -116,15 +111,6 @@ def _shown(arrivals: list[Arrival], policy: str, *, as_json: bool) -> Iterator[A
     if as_json or not console.is_terminal:
         return iter(arrivals)
     return iter(track(arrivals, description=policy, console=console, transient=True))
-
-
-def _tell_bad_lines(trace: Trace) -> None:
-    if trace.bad:
-        print(f"spillway simulate: {trace.bad} lines of the trace were left out:", file=sys.stderr)
-    for line in trace.first_bad:
-        print(f"  line {line.number}: {line.reason}", file=sys.stderr)
-    if trace.truncated:
-        print(f"spillway simulate: only the first {len(trace.records):,} records were read", file=sys.stderr)
 
 
 def _write(arguments: argparse.Namespace, report: SimulationReport) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from spillway.core.errors import UsageError
 from spillway.core.ids import PoolName
 from spillway.core.priority import Priority
-from spillway.load.trace_files import SHORT_NAMES
+from spillway.load.trace_files import SERVEGEN, TRACE_NAMES
 from spillway.planner.scenario import Happening, Incident
 from spillway.planner.simulate import EngineModel
 
@@ -18,10 +18,18 @@ _FAILURE = re.compile(r"(?P<pool>.+)@(?P<from_s>\d+(\.\d+)?)-(?P<until_s>\d+(\.\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is simulated").add_argument
     add("--config", type=Path, metavar="FILE", help="pools with capacity records, models, priorities")
-    add("--trace", metavar="FILE", help=f"a path, or one of {', '.join(SHORT_NAMES)}")
+    add("--trace", metavar="FILE", help=f"a path, or one of {', '.join((*TRACE_NAMES, SERVEGEN))}")
     add("--model", help="which model the trace asks for (the first of the configuration)")
     add("--speed", type=positive, default=1.0, help="play the trace so many times as fast (%(default)s)")
-    add("--duration", type=positive, default=inf, metavar="S", help="end the sped-up trace after so many seconds")
+    add("--rate", type=positive, metavar="RPS", help="mean rate at speed 1 (as recorded)")
+    add("--from", type=seconds, default=0.0, metavar="S", dest="from_s", help="begin so late in ServeGen's two weeks")
+    add(
+        "--duration",
+        type=positive,
+        default=inf,
+        metavar="S",
+        help="end the sped-up trace after so many seconds (ServeGen: a day)",
+    )
     add("--tenants", type=whole, default=1, metavar="N", help="the k-th has a share in proportion to 1/k (%(default)s)")
     add(
         "--priority", action="append", type=priority_share, default=[], metavar="NAME=SHARE",

@@ -21,6 +21,7 @@ class Cast(msgspec.Struct, frozen=True):
     `max_tokens`: what the gateway is told of the output; None: what it will be. `regions` take turns."""
 
     model: ModelName
+    models: frozenset[str] = frozenset()  # words of the trace that name a model; all else asks for `model`
     tenants: int = 1
     sessions_per_tenant: int = 64
     priorities: tuple[tuple[Priority, float], ...] = ((Priority.INTERACTIVE, 1.0),)
@@ -51,7 +52,7 @@ def play(
         tenant = record.tenant or f"tenant-{tenants[number]}"
         arrived = Arrived(
             RequestId(f"r{number}"),
-            cast.model,
+            ModelName(record.model) if record.model in cast.models else cast.model,
             TenantId(tenant),
             record.priority or cast.priorities[priorities[number]][0],
             record.input_tokens,

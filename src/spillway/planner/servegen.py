@@ -59,7 +59,8 @@ def generated(
     The same generator gives the same arrivals. Raises ConfigError where no client sends anything, and for more than MAX_ARRIVALS.
     """
     rates = _rates(bins)
-    scale = _scale(rates, stretch)
+    scale, expected = _scale(rates, stretch)
+    check_count(expected)
     quantiles = _Quantiles(lengths)
     parts: list[tuple[int, Floats, Ints, Ints, Ints]] = []
     for client, client_rng in zip(sorted(rates.by_client), rng.spawn(len(rates.by_client)), strict=True):
@@ -71,6 +72,12 @@ def generated(
     if not parts:
         raise ConfigError("no client sends anything in this stretch")
     return _columns(parts, stretch, model, region)
+
+
+def recorded_count(bins: Sequence[RateBin], stretch: Stretch) -> float:
+    """How many requests the stretch is expected to have. Raises ConfigError for an impossible stretch."""
+    _, wanted = _scale(_rates(bins), stretch)
+    return wanted
 
 
 def concentration(bins: Sequence[RateBin]) -> dict[int, float]:
@@ -110,7 +117,8 @@ def _rates(bins: Sequence[RateBin]) -> _Rates:
     return _Rates(by_client, 1 + max(max(of) for of in by_client.values()))
 
 
-def _scale(rates: _Rates, stretch: Stretch) -> float:
+def _scale(rates: _Rates, stretch: Stretch) -> tuple[float, float]:
+    """What recorded rates are multiplied by, and how many requests are then expected."""
     if not all(isfinite(value) for value in (stretch.from_s, stretch.shift_s, stretch.duration_s, stretch.speed)):
         raise ConfigError("the times and the speed of a stretch are finite")
     if not (stretch.duration_s > 0 and stretch.speed > 0):
@@ -125,8 +133,7 @@ def _scale(rates: _Rates, stretch: Stretch) -> float:
     wanted = recorded if stretch.rate_rps is None else stretch.rate_rps * stretch.duration_s
     if not (isfinite(wanted) and wanted > 0):
         raise ConfigError("the rate of a stretch is above 0")
-    check_count(wanted / stretch.speed)
-    return wanted / recorded / stretch.speed
+    return wanted / recorded / stretch.speed, wanted / stretch.speed
 
 
 def _lived(rates: _Rates, client: int, stretch: Stretch, scale: float) -> Iterator[_Lived]:

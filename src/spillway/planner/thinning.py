@@ -12,14 +12,18 @@ long by the clock, and a rare client may lose all its arrivals in one group and 
 most √(n − 1): where a group's is larger, the run has as much of it as it can.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from math import floor
 
+import msgspec
 import numpy as np
 
 from spillway.core.clock import Seconds
 from spillway.core.errors import ConfigError
+from spillway.planner.arrivals import plain
 from spillway.planner.columns import Columns, Floats, Ints
+from spillway.wire.traces import TraceRecord
 
 MOST_ARRIVALS = 1_000_000
 LEAST_RUN = 25
@@ -65,6 +69,18 @@ def thinned(
     passed_s = np.cumsum(bent) - bent
     at_s = columns.at_s[begins][group] + passed_s - passed_s[first][group]
     return columns.at(rows, np.maximum.accumulate(at_s))
+
+
+def thinned_records(
+    records: Sequence[TraceRecord], rng: np.random.Generator, *, most: int = MOST_ARRIVALS
+) -> Sequence[TraceRecord]:
+    """The same of the records of a trace."""
+    if len(records) <= most:
+        return records
+    numbers = np.arange(len(records))
+    left = thinned(plain(np.array([record.offset_s for record in records]), numbers, numbers, ""), rng, most=most)
+    places = zip(left.at_s.tolist(), left.input_tokens.tolist(), strict=True)
+    return [msgspec.structs.replace(records[number], offset_s=at_s) for at_s, number in places]
 
 
 def gap_cv(at_s: Floats) -> float:
