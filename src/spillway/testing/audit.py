@@ -121,7 +121,8 @@ class Audit:
                 ceiling = self.fleet.priorities[followed.arrived.priority].ceiling
                 room = any(self.places.has_room(name, ceiling, now) for name in followed.pools)
                 assert not room, "waits beside a free slot"
-                assert now - followed.waits_since <= 1e-6 + self._max_wait_s(followed) or self.wake_at <= now
+                waits_s = now - followed.waits_since
+                assert waits_s <= 1e-6 + self._max_wait_s(followed) or self.wake_at <= now, "waits too long"
         counters = snapshot.counters
         assert counters.arrived == counters.ended + counters.refused + len(self.alive)
         assert (counters.arrived, counters.ended, counters.refused) == (self.arrived, self.ended, self.refused)
@@ -145,7 +146,10 @@ class Audit:
         if not pools:
             return
         route = event.model, pools
-        said = next(e for e in effects if isinstance(e, Dispatch | Queued | Refuse) and e.request == event.request)
+        said = next(
+            (e for e in effects if isinstance(e, Dispatch | Queued | Refuse) and e.request == event.request), None
+        )
+        assert said is not None, "unanswered"
         if isinstance(said, Dispatch):
             self.direct = route
         else:
@@ -202,25 +206,33 @@ class Audit:
             self.places.changed(effect, now)
 
     def _dispatched(self, effect: Dispatch, now: Seconds) -> None:
-        followed = self.alive[effect.request]
+        followed = self.alive.get(effect.request)
+        assert followed is not None, "sent though it has ended"
         pool, place = effect.pool, (effect.pool, effect.endpoint)
         assert followed.place is None, "sent while it runs"
         assert pool in followed.pools, "sent where its policy does not lead"
+        below = self.places.is_below(pool, self._ceiling(followed, now))
+        self.places.take(followed.arrived, place, now)
         followed.attempts += 1
-        assert effect.attempt == followed.attempts <= self.fleet.retries.attempts
+        assert effect.attempt == followed.attempts, "attempts do not count up"
+        assert effect.attempt <= self.fleet.retries.attempts, "more attempts than the rules allow"
         assert (effect.spill is None) == (effect.spilled_from is None) == (pool in self._first_tier(followed))
-        self._goes_first(followed, pool, now)
+        self._goes_first(followed, pool, now, below=below)
         if followed.waits_since is not None and (books := self._books(followed.arrived)):
             books.sent(followed.arrived, in_turn=followed.attempts == 1)
         self._stop_waiting(followed, now)
         followed.place = place
-        self.places.take(followed.arrived, place, now)
         self.sent += 1
 
-    def _goes_first(self, followed: Followed, pool: PoolName, now: Seconds) -> None:
+    def _ceiling(self, followed: Followed, now: Seconds) -> float:
+        """Of its priority; batch may have that of interactive once half of its time is over."""
+        arrived = followed.arrived
+        near = arrived.deadline_s is not None and now - followed.arrived_at >= arrived.deadline_s / 2
+        is_interactive = near and arrived.priority is Priority.BATCH
+        return self.fleet.priorities[Priority.INTERACTIVE if is_interactive else arrived.priority].ceiling
+
+    def _goes_first(self, followed: Followed, pool: PoolName, now: Seconds, *, below: bool) -> None:
         arrived, age_s = followed.arrived, now - followed.arrived_at
-        near = arrived.priority is Priority.BATCH and arrived.deadline_s is not None and age_s >= arrived.deadline_s / 2
-        ceiling = self.fleet.priorities[Priority.INTERACTIVE if near else arrived.priority].ceiling
         rules = self.fleet.fairness
         self.precedence.sent(
             arrived,
@@ -228,7 +240,7 @@ class Audit:
             pool,
             work=max(1.0, rules.input_weight * arrived.input_tokens + rules.output_weight * arrived.output_tokens),
             newcomer=arrived.request == self.newcomer and followed.waits_since is None,
-            free=self.places.is_below(pool, ceiling) or self.precedence.panics(pool),
+            free=below or self.precedence.panics(pool),
         )
 
     def _queued(self, effect: Queued, now: Seconds) -> None:
@@ -243,8 +255,8 @@ class Audit:
         self.waiting[model] = self.waiting.get(model, 0) + 1
         self.waiting_bytes[model] = self.waiting_bytes.get(model, 0) + followed.arrived.body_bytes
         if not followed.attempts:
-            assert self.waiting[model] <= room.max_requests
-            assert self.waiting_bytes[model] <= room.max_bytes
+            assert self.waiting[model] <= room.max_requests, "more wait than the room holds"
+            assert self.waiting_bytes[model] <= room.max_bytes, "more bytes wait than the room holds"
 
     def _refused(self, effect: Refuse, now: Seconds) -> None:
         followed = self.alive.pop(effect.request)

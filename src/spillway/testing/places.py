@@ -85,7 +85,7 @@ class Places:
         pool, endpoint = place
         spec = self.fleet.pools[pool]
         assert endpoint in spec.endpoints
-        assert endpoint not in self.drained
+        assert endpoint not in self.drained, "sent to a drained endpoint"
         held = self.in_flight.get(pool, 0)
         assert held < self.limit(spec), "sent to a full pool"
         quota = self.quotas.get(pool)
@@ -94,7 +94,7 @@ class Places:
             assert self.kv_held.get(pool, 0) < max(1, int(0.9 * spec.capacity.kv_tokens)), "sent past the KV bound"
         assert now >= self.penalties.get(place, -inf), "sent to an endpoint that asked to be left alone"
         state = self.breakers.get(place, BreakerState.CLOSED)
-        assert state is not BreakerState.OPEN
+        assert state is not BreakerState.OPEN, "sent to an OPEN endpoint"
         if state is BreakerState.HALF_OPEN:
             assert place not in self.trials, "a second trial"
             self.trials[place] = arrived.request
