@@ -99,14 +99,14 @@ class Gateway:
             talk.send(request(b"", key=key, path=path, method=method))
             return await talk.answer(method)
 
-    async def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
+    async def metrics(self) -> str:
+        """The page as Prometheus reads it."""
         async with Talk(self.admin_port) as talk:
             talk.send(request(b"", key=None, path="/metrics", method="GET"))
-            text = (await talk.answer("GET")).body.decode()
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        lines = (line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} ")))
-        return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in wanted))
+            return (await talk.answer("GET")).body.decode()
+
+    async def metric(self, name: str, **labels: str) -> float:
+        return total_of(await self.metrics(), name, **labels)
 
     async def counts(self, value: float, name: str, **labels: str) -> None:
         """Until `metric` is `value`."""
@@ -251,6 +251,13 @@ def _pool(site: Site, url: str) -> Json:
     else:
         settings.setdefault("base_url", url)
     return settings
+
+
+def total_of(page: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    lines = (line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} ")))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in wanted))
 
 
 def write_config(folder: Path, config: Json) -> Path:

@@ -1,5 +1,6 @@
 """The three sides of a request: what the client saw, what the upstreams saw, and what was recorded of it."""
 
+import asyncio
 import contextlib
 import json
 from collections import Counter
@@ -8,10 +9,12 @@ from typing import Any
 
 from spillway.testing.seen import Seen
 from spillway.testing.spec import UpstreamSpec
-from tests.e2e.gateway import Fleet, Gateway, Site
+from tests.e2e.gateway import Fleet, Gateway, Site, total_of
 from tests.e2e.talking import Answer, Json
 
 TIMEOUTS: Json = {"first_content_s": 0.4, "between_chunks_s": 0.4, "whole_s": 0.6, "sweep_s": 0.05}
+Totals = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+"""What metrics come to, by name and labels."""
 TOKENS = 8
 SHORT = UpstreamSpec(output_tokens=TOKENS)
 HOSTED_NAME = "small-hosted"
@@ -47,19 +50,33 @@ class Books:
 
     async def balanced(self) -> None:
         """The metrics count each recorded request once, by its outcome; nothing is in flight."""
-        gateway, model = self.fleet.gateway, self.fleet.model
-        await gateway.counts(sum(self.outcomes.values()), "spillway_requests_total", model=model)
+        model = self.fleet.model
+        wanted: Totals = {("spillway_requests_total", (("model", model),)): sum(self.outcomes.values())}
         for outcome, count in self.outcomes.items():
-            await gateway.counts(count, "spillway_requests_total", model=model, outcome=outcome)
+            wanted["spillway_requests_total", (("model", model), ("outcome", outcome))] = count
         for site in self.fleet.sites:
-            await gateway.counts(0, "spillway_inflight", pool=self.fleet.pool(site))
+            wanted["spillway_inflight", (("pool", self.fleet.pool(site)),)] = 0
+        await self._show(wanted)
 
     async def failures(self, site: str, **faults: int) -> None:
         """How many attempts of a pool failed, and how: no others did."""
-        gateway, pool = self.fleet.gateway, self.fleet.pool(site)
-        await gateway.counts(sum(faults.values()), "spillway_attempt_failures_total", pool=pool)
+        name, pool = "spillway_attempt_failures_total", ("pool", self.fleet.pool(site))
+        wanted: Totals = {(name, (pool,)): sum(faults.values())}
         for fault, count in faults.items():
-            await gateway.counts(count, "spillway_attempt_failures_total", pool=pool, fault=fault)
+            wanted[name, (pool, ("fault", fault))] = count
+        await self._show(wanted)
+
+    async def _show(self, wanted: Totals) -> None:
+        """Until one page of metrics has all of these."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 5.0
+        while True:
+            page = await self.fleet.gateway.metrics()
+            shown = {(name, labels): total_of(page, name, **dict(labels)) for name, labels in wanted}
+            if shown == wanted:
+                return
+            assert loop.time() < deadline, f"{shown} instead of {wanted}"
+            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
