@@ -8,6 +8,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "key": ("spillway.cli.key", "create, list and revoke the keys of callers"),
     "bench": ("spillway.cli.bench", "load on a URL: profiles, traces, objectives, goodput"),
     "calibrate": ("spillway.cli.calibrate", "measure the capacity record of a live pool"),
+    "drill": ("spillway.cli.drill", "a fault on a running system under load, and what users felt of it"),
     "simulate": ("spillway.cli.simulate", "a trace through the brain in virtual time, or a journal told again"),
     "upstream": ("spillway.cli.upstream", "a scriptable fake engine, for tests and drills"),
 }
