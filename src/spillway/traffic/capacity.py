@@ -18,6 +18,7 @@ LIMIT_OVER_BEST = 1.1  # an adaptive limit is at most so many times b*
 MOST_TOKENS = (
     1_000_000_000  # of one request, and most requests beside it: beyond it is nonsense that would drown all else
 )
+LEAST_S: Seconds = 1e-6  # sooner than this nothing is over: it is a broken clock's word
 MOST_S = 1e7
 MEMORY = 64  # requests that means of sizes look back on
 
@@ -91,7 +92,7 @@ class CapacityLine:
     def completed(self, beside: float, residence_s: Seconds, input_tokens: int, output_tokens: int) -> None:
         """A request ended well; `beside`: mean number in the pool meanwhile, itself included."""
         work = self.work(input_tokens, output_tokens)
-        if not (work > 0.0 and 0.0 < residence_s < MOST_S and 0.0 <= beside < MOST_TOKENS):
+        if not (work > 0.0 and LEAST_S <= residence_s < MOST_S and 0.0 <= beside < MOST_TOKENS):
             return
         self.tokens_each = _mean(self.tokens_each, _within(input_tokens) + _within(output_tokens))
         if self._per_work is None:
