@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -138,6 +139,52 @@ def test_killed_itself_it_has_said_how_to_restore(system: System) -> None:
     with started_command(["/bin/sh", "-c", by_hand]) as undone:
         assert undone.wait() == 0
     assert not any(process.stopped for process in stopped)
+
+
+def test_commands_of_the_operator_make_and_take_back_what_is_elsewhere(system: System, tmp_path: Path) -> None:
+    mark, page, log = tmp_path / "down", tmp_path / "drill.html", tmp_path / "log"
+    words = ("--command-down", f"touch {mark}", "--command-up", f"rm {mark}", "--html", str(page), "--log", str(log))
+    with started(
+        *system.words("store", *LOAD, "--duration", "0.5", *words, "--require", "during.slo_share>=0.5")
+    ) as command:
+        command.wait_for("drill: during")
+        assert mark.exists()
+        assert command.wait(deadline_s=20.0) == 0, command.stderr
+        assert json.loads(command.stdout)["requirements"][0]["met"] is True
+    assert not mark.exists()
+    assert "drop the shared store" in page.read_text()
+    assert {json.loads(line)["step"] for line in log.read_text().splitlines()} == {0, 1, 2}
+
+
+def test_a_command_that_fails_is_taken_back_all_the_same(system: System, tmp_path: Path) -> None:
+    mark = tmp_path / "down"
+    words = ("--command-down", f"touch {mark}; false", "--command-up", f"rm {mark}")
+    with started(*system.words("cut", "far-cluster", *LOAD, "--duration", "0.3", *words)) as command:
+        assert command.wait(deadline_s=20.0) == 1
+        report = json.loads(command.stdout)
+    assert not mark.exists()
+    assert "ended with status 1" in report["failure"]
+    assert report["during"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("store",), "SQLite"),
+        (("starve", "near"), "--to"),
+        (("starve", "nowhere", "--to", "1"), "none of the pools near, far"),
+        (("starve", "near", "--to", "64"), "takes nothing from near"),
+        (("kill", "http://127.0.0.1:9"), "none of the endpoints"),
+        (("cut", "nowhere"), "none of the clusters far-cluster, near-cluster"),
+        (("stall",), "what?"),
+        (("stall", "near", "--command-down", "false"), "one is nothing without the other"),
+        (("cut", "near-cluster", "--require", "later.ok>1"), "not a figure"),
+    ],
+)
+def test_usage(system: System, words: tuple[str, ...], complaint: str) -> None:
+    with started(*system.words(*words, "--chars-per-token", "5", "--rate", "1")) as command:
+        assert command.wait() == 2, command.stderr
+        assert complaint in command.stderr
 
 
 def port_of(url: str) -> int:

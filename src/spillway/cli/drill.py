@@ -147,6 +147,11 @@ def _write(
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if arguments.output is not None:
         arguments.output.write_text(text + "\n", encoding="utf-8")
+    if arguments.html is not None:
+        from spillway.load.drill_page import drill_page  # matplotlib takes half a second that only this needs
+
+        subtitle = f"{parse_target(arguments.url).authority} · model {arguments.model} · seed {arguments.seed}"
+        arguments.html.write_text(drill_page(report, slo, verdicts, subtitle), encoding="utf-8")
     if arguments.json:
         print(text)
         return

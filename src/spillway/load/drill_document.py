@@ -1,10 +1,11 @@
-"""The JSON document of a drill."""
+"""The JSON document of a drill, and the rows of its table."""
 
 import msgspec
 
 from spillway.load.drill import DrillReport, PhaseName
 from spillway.load.drill_figures import PhaseFigures, phase_figures
 from spillway.load.slo import Slo
+from spillway.report.page import number, percent
 
 MEASURED = (PhaseName.BASELINE, PhaseName.DURING, PhaseName.AFTER)
 
@@ -29,3 +30,32 @@ def drill_document(report: DrillReport, slo: Slo) -> dict[str, object]:
         "stopped": report.stopped,
         **{name.value: msgspec.to_builtins(figures.get(name)) for name in MEASURED},
     }
+
+
+def rows(figures: list[PhaseFigures]) -> list[tuple[str, list[str]]]:
+    """A row for each figure, a cell for each phase."""
+    return [
+        ("requests", [number(each.requests, 0) for each in figures]),
+        ("goodput, requests/s", [number(each.goodput_rps, 2) for each in figures]),
+        ("goodput, of the baseline's", [percent(each.goodput_of_baseline) for each in figures]),
+        ("errors", [number(sum(each.errors.values()), 0) for each in figures]),
+        ("of them refused (429)", [number(each.refused, 0) for each in figures]),
+        ("spilled", [percent(each.spilled_share) for each in figures]),
+        ("TTFT p50, ms", [number(each.ttft_ms.p50) for each in figures]),
+        ("TTFT p95, ms", [number(each.ttft_ms.p95) for each in figures]),
+        ("TTFT p99, ms", [number(each.ttft_ms.p99) for each in figures]),
+        ("TPOT p95, ms", [number(each.tpot_ms.p95) for each in figures]),
+        ("goodput back after, s", [number(each.back_s) for each in figures]),
+    ]
+
+
+def outcome_lines(report: DrillReport) -> list[str]:
+    """Whether it was restored, what failed, whether it was stopped."""
+    lines: list[str] = []
+    if report.restored is not None:
+        lines.append(f"restored: {report.restored}")
+    if report.failure is not None:
+        lines.append(report.failure)
+    if report.stopped:
+        lines.append("stopped before the planned end: these are the results so far")
+    return lines
