@@ -28,7 +28,7 @@ BLOCKS = 16_384  # about 3 MB
 HOLDERS = 4
 POINTS = 64
 LOOKED_AT = 8
-FEW = 4  # endpoints that are all looked at; of more, two are drawn
+FEW = 8  # endpoints that are all looked at; of more, two are drawn
 _MIX = 0x9E3779B97F4A7C15  # odd, near 2^64 / φ: spreads checksums, which are linear in their input, over the ring
 _WHOLE = (1 << 64) - 1
 
