@@ -94,9 +94,16 @@ def test_each_phase_has_the_same_arrivals_and_the_fault_lies_between() -> None:
     assert due[1] == pytest.approx(due[0], abs=0.001)
     assert due[2] == pytest.approx(due[0], abs=0.001)
     assert [name for name, _ in fault.events] == ["check", "strike", "restore"]
-    assert [at_s for _, at_s in fault.events] == pytest.approx([0.0, 34.0, 64.5], abs=0.01)
+    assert [at_s for _, at_s in fault.events] == pytest.approx([0.0, 34.0 + (report.struck_s or 0.0), 64.5], abs=0.01)
     assert {record.step for record in logged} == {0, 1, 2, 3}
     assert report.whole
+
+
+def test_nobody_of_the_baseline_is_hit() -> None:
+    report, _, _ = drilled()
+    assert report.struck_s is not None
+    ends = [record.last_s - DURATION_S for record in report.phases[0].records if record.last_s is not None]
+    assert 0 < max(ends) <= report.struck_s < 1.0
 
 
 def test_a_fault_that_passes_by_itself_is_over_when_goodput_is_back() -> None:
@@ -120,8 +127,8 @@ def test_a_fault_that_stays_is_not_back_within_its_phase() -> None:
     assert figures[PhaseName.AFTER].goodput_of_baseline == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("at_s", [3.0, 40.0, 62.0])
-def test_stopped_at_any_time_it_restores_what_was_struck(at_s: float) -> None:
+@pytest.mark.parametrize(("at_s", "struck"), [(3.0, False), (30.1, False), (40.0, True), (62.0, True)])
+def test_stopped_at_any_time_it_restores_what_was_struck(*, at_s: float, struck: bool) -> None:
     def stop(drill: Drill, fault: StallFault, loop: VirtualLoop) -> None:
         loop.call_at(at_s, drill.stop)
         loop.call_at(at_s + 0.1, drill.stop)
@@ -129,9 +136,9 @@ def test_stopped_at_any_time_it_restores_what_was_struck(at_s: float) -> None:
     report, fault, _ = drilled(stop)
     assert report.stopped
     assert not report.whole
-    assert report.struck == (at_s > DURATION_S)
-    assert [name for name, _ in fault.events if name != "check"] == (["strike", "restore"] if report.struck else [])
-    if report.struck:
+    assert (report.struck_s is not None) == struck
+    assert [name for name, _ in fault.events if name != "check"] == (["strike", "restore"] if struck else [])
+    if struck:
         assert fault.events[-1][1] <= max(at_s, 2 * DURATION_S) + 0.6
 
 
@@ -143,7 +150,8 @@ def test_a_strike_that_fails_half_way_is_taken_back() -> None:
     assert fault.events[-1][0] == "restore"
     assert report.restored == "goes on"
     assert report.failure == "the fault could not be made: no"
-    assert [phase.name for phase in report.phases] == ["baseline"]
+    assert report.struck_s is None
+    assert [phase.name for phase in report.phases] == ["baseline", "during"]
 
 
 def test_what_cannot_be_seen_restored_is_said_and_ends_the_drill() -> None:

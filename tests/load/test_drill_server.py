@@ -18,8 +18,8 @@ from spillway.testing.processes import SpawnedProcess, started, started_command
 pytestmark = pytest.mark.server
 
 LIMIT = 64
-REQUESTS = 60  # of each phase
-LOAD = ("--rate", "40", "--duration", "1.5", "--output-tokens", "5", "--chars-per-token", "5", "--slo", "e2e_ms=600")
+REQUESTS = 48  # of each phase
+LOAD = ("--rate", "40", "--duration", "1.2", "--output-tokens", "5", "--chars-per-token", "5", "--slo", "e2e_ms=600")
 UPSTREAM = "--time-to-first-token 40ms --inter-token-latency 2ms --output-tokens 5"
 
 
@@ -80,8 +80,8 @@ def system() -> Generator[System]:
 async def test_a_starved_pool_spills_and_gets_its_limit_back(system: System) -> None:
     report = system.drilled("starve", "near", "--to", "0")
     assert mostly_near(report["baseline"])
-    assert report["during"]["pools"] == {"far": REQUESTS}
-    assert report["during"]["spilled_share"] == 1.0
+    assert report["during"]["pools"]["far"] > 0.8 * REQUESTS  # all that came after the strike
+    assert report["during"]["spilled_share"] > 0.8
     assert mostly_near(report["after"])
     assert await system.limit() == LIMIT
     assert report["failure"] is None
@@ -90,8 +90,8 @@ async def test_a_starved_pool_spills_and_gets_its_limit_back(system: System) -> 
 @live
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_drill_that_is_interrupted_restores_first(system: System, number: signal.Signals) -> None:
-    with started(*system.words("starve", "near", "--to", "1", *LOAD, "--duration", "1.2")) as command:
-        command.wait_for("drill: during")
+    with started(*system.words("starve", "near", "--to", "1", *LOAD)) as command:
+        command.wait_for("drill: struck")
         assert await system.limit() == 1
         command.signal(number)
         command.signal(number)  # somebody impatient
@@ -113,7 +113,8 @@ def test_a_killed_engine_is_started_again_by_its_supervisor(system: System) -> N
     assert report["restored"] == f"an engine listens at {system.near}"
     assert mostly_near(report["baseline"])
     assert report["during"]["pools"]["far"] > 0
-    assert report["during"]["goodput_of_baseline"] > 0.9
+    assert report["baseline"]["errors"] == {}
+    assert report["during"]["goodput_of_baseline"] > 0.8
 
 
 @pytest.mark.parametrize("words", [("stall",), ("cut",)])
@@ -131,7 +132,7 @@ def test_what_does_not_answer_is_gone_round_and_runs_on_afterwards(system: Syste
 
 def test_killed_itself_it_has_said_how_to_restore(system: System) -> None:
     with started(*system.words("stall", system.near, *LOAD, "--duration", "0.5")) as command:
-        command.wait_for("drill: during")
+        command.wait_for("drill: struck")
         stopped = listeners(port_of(system.near))
         assert all(process.stopped for process in stopped)
         command.kill()
@@ -145,15 +146,20 @@ def test_commands_of_the_operator_make_and_take_back_what_is_elsewhere(system: S
     mark, page, log = tmp_path / "down", tmp_path / "drill.html", tmp_path / "log"
     words = ("--command-down", f"touch {mark}", "--command-up", f"rm {mark}", "--html", str(page), "--log", str(log))
     with started(
-        *system.words("store", *LOAD, "--duration", "0.5", *words, "--require", "during.slo_share>=0.5")
+        *system.words(
+            "store", *LOAD, "--duration", "0.5", "--profile", "poisson", *words, "--require", "during.slo_share>=0.5"
+        )
     ) as command:
-        command.wait_for("drill: during")
+        command.wait_for("drill: struck")
         assert mark.exists()
         assert command.wait(deadline_s=20.0) == 0, command.stderr
         assert json.loads(command.stdout)["requirements"][0]["met"] is True
     assert not mark.exists()
     assert "drop the shared store" in page.read_text()
-    assert {json.loads(line)["step"] for line in log.read_text().splitlines()} == {0, 1, 2}
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    due = [sorted(round(line["intended_s"], 2) for line in lines if line["step"] == step) for step in range(3)]
+    assert due[0] == pytest.approx(due[1], abs=0.03)
+    assert due[0] == pytest.approx(due[2], abs=0.03)
 
 
 def test_a_command_that_fails_is_taken_back_all_the_same(system: System, tmp_path: Path) -> None:
@@ -164,7 +170,8 @@ def test_a_command_that_fails_is_taken_back_all_the_same(system: System, tmp_pat
         report = json.loads(command.stdout)
     assert not mark.exists()
     assert "ended with status 1" in report["failure"]
-    assert report["during"] is None
+    assert report["struck_s"] is None
+    assert report["after"] is None
 
 
 @pytest.mark.parametrize(

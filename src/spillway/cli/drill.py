@@ -34,6 +34,7 @@ from spillway.net.pool import HttpOrigin
 from spillway.net.settings import ClientLimits
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TEXTS, _CALLERS, _ARRIVALS = range(3)  # streams of chance of their own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,13 +86,14 @@ async def _drill(arguments: argparse.Namespace, options: BenchOptions, log: Requ
 def _load(arguments: argparse.Namespace, options: BenchOptions, origin: HttpOrigin) -> Load:
     target, shape = parse_target(arguments.url), bench_arguments.shape_of(arguments)
     clients = bench_arguments.credentials_of(arguments)
-    callers_seed, texts_seed, arrivals_seed = np.random.SeedSequence(arguments.seed).spawn(3)
+    seed: int = arguments.seed
 
     def maker(phase: PhaseName) -> RequestMaker:
-        texts = np.random.default_rng([*texts_seed.generate_state(4), list(PhaseName).index(phase)])
-        return RequestMaker(target, shape, clients, Corpus(texts), np.random.default_rng(callers_seed))
+        texts = np.random.default_rng([seed, _TEXTS, list(PhaseName).index(phase)])
+        return RequestMaker(target, shape, clients, Corpus(texts), np.random.default_rng([seed, _CALLERS]))
 
-    return Load(options, origin, maker, lambda: np.random.default_rng(arrivals_seed))
+    # made anew for each phase: a generator that was spawned from gives other children the next time
+    return Load(options, origin, maker, lambda: np.random.default_rng([seed, _ARRIVALS]))
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,8 @@
 """A drill: the same load three times on a running system, before, during and after a fault; and the fault taken back, come what may.
 
 A phase lasts its planned seconds; what still runs then is finished beside the next one, so that the load has no pause when the
-fault comes and when it goes. The fault is taken back in a `finally`, before anything else is waited for.
+fault comes and when it goes. It comes when the last request of the baseline has ended, a moment after the load of its own phase
+has begun: whoever is hit by it in flight belongs to that phase. It is taken back in a `finally`, before anything else is waited for.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ from spillway.load.run import RunView
 from spillway.load.target import RequestMaker
 from spillway.net.ports import Origin
 
+LONGEST_LEAD = 0.5  # of a phase: the longest that the strike waits for the baseline's last request
+
 
 class PhaseName(enum.StrEnum):
     """In the order they run; WARMUP only where it was asked for, and in no figure."""
@@ -39,13 +42,14 @@ class Phase(msgspec.Struct, frozen=True):
 
 
 class DrillReport(msgspec.Struct, frozen=True):
-    """`phases` that ran, without the warm-up. `restored`: what was seen of it; None: it could not be seen (`failure` says why),
+    """`phases` that ran, without the warm-up. `struck_s`: from the beginning of its phase until the fault was made; None: it was not.
+    `restored`: what was seen of it; None: it could not be seen (`failure` says why),
     or nothing was struck. `stopped`: before the planned end."""
 
     fault: str
     duration_s: Seconds
     phases: list[Phase]
-    struck: bool
+    struck_s: Seconds | None
     restored: str | None
     failure: str | None
     stopped: bool
@@ -87,7 +91,7 @@ class Drill:
         self._stop = asyncio.Event()
         self._running: list[tuple[PhaseName, Bench, asyncio.Task[object]]] = []
         self._records: dict[PhaseName, list[RequestRecord]] = {}
-        self._struck = False
+        self._struck_s: Seconds | None = None
         self._restored: str | None = None
         self._failure: str | None = None
 
@@ -107,7 +111,7 @@ class Drill:
             await self._phase(tasks, PhaseName.AFTER, options)
         phases = [Phase(name, records) for name, records in self._records.items() if name is not PhaseName.WARMUP]
         return DrillReport(
-            self._fault.title, options.duration_s or 0.0, phases, self._struck, self._restored, self._failure,
+            self._fault.title, options.duration_s or 0.0, phases, self._struck_s, self._restored, self._failure,
             self._stop.is_set() and self._failure is None,
         )  # fmt: skip
 
@@ -127,15 +131,31 @@ class Drill:
     async def _struck_phase(self, tasks: asyncio.TaskGroup, options: BenchOptions) -> None:
         if self._stop.is_set():
             return
+        begun_s = self._clock.monotonic()
+        self._begin(tasks, PhaseName.DURING, options)
+        await self._baseline_over(options)
+        if self._stop.is_set():
+            return
         self._said(f"{self._fault.title}; if this command is killed, undo it by hand: {self._fault.by_hand}")
         try:
-            self._struck = True
             await self._fault.strike()
-            await self._phase(tasks, PhaseName.DURING, options)
+            self._struck_s = round(self._clock.monotonic() - begun_s, 3)
+            self._said("struck")
+            await self._stopped_within((options.duration_s or 0.0) - self._struck_s)
         except SpillwayError as error:
             self._failed(f"the fault could not be made: {error}")
         finally:
             await _despite_cancellation(self._restore())
+
+    async def _baseline_over(self, options: BenchOptions) -> None:
+        baseline = next(task for name, _, task in self._running if name is PhaseName.BASELINE)
+        stop = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait(
+            {baseline, stop},
+            timeout=LONGEST_LEAD * (options.duration_s or 0.0),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        stop.cancel()
 
     async def _restore(self) -> None:
         try:
@@ -150,8 +170,11 @@ class Drill:
         self.stop()
 
     async def _phase(self, tasks: asyncio.TaskGroup, name: PhaseName, options: BenchOptions) -> None:
-        if self._stop.is_set():
-            return
+        if not self._stop.is_set():
+            self._begin(tasks, name, options)
+            await self._stopped_within(options.duration_s or 0.0)
+
+    def _begin(self, tasks: asyncio.TaskGroup, name: PhaseName, options: BenchOptions) -> None:
         self._said(f"{name}, {options.duration_s:g} s")
         step = len(self._records)
         records = self._records.setdefault(name, [])
@@ -164,8 +187,10 @@ class Drill:
         load = self._load
         bench = Bench(options, load.origin, load.maker(name), self._clock, load.rng(), sink)
         self._running.append((name, bench, tasks.create_task(bench.run())))
+
+    async def _stopped_within(self, seconds: Seconds) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), options.duration_s)
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
 
 async def _despite_cancellation(work: Coroutine[None, None, None]) -> None:

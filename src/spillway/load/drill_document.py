@@ -13,7 +13,11 @@ MEASURED = (PhaseName.BASELINE, PhaseName.DURING, PhaseName.AFTER)
 def figures_of(report: DrillReport, slo: Slo) -> dict[PhaseName, PhaseFigures]:
     """Of each phase that ran, in order."""
     baseline = report.phases[0].records if report.phases else []
-    return {phase.name: phase_figures(phase.records, baseline, slo, report.duration_s) for phase in report.phases}
+    began_s = {PhaseName.DURING: report.struck_s or 0.0}
+    return {
+        phase.name: phase_figures(phase.records, baseline, slo, report.duration_s, since_s=began_s.get(phase.name, 0.0))
+        for phase in report.phases
+    }
 
 
 def drill_document(report: DrillReport, slo: Slo) -> dict[str, object]:
@@ -24,7 +28,7 @@ def drill_document(report: DrillReport, slo: Slo) -> dict[str, object]:
         "fault": report.fault,
         "duration_s": report.duration_s,
         "slo": msgspec.to_builtins(slo),
-        "struck": report.struck,
+        "struck_s": report.struck_s,
         "restored": report.restored,
         "failure": report.failure,
         "stopped": report.stopped,

@@ -27,8 +27,8 @@ STEPS_IN_WINDOW = 8
 
 class PhaseFigures(msgspec.Struct, frozen=True):
     """`requests` = `ok` + the sum of `errors`; `refused` are those errors that were a 429. `spilled_share`: of the requests that a
-    pool answered, 0–1. `back_s`: from the beginning of the phase until goodput was within 5 % of the baseline's for good; None: not
-    within the phase, or too few requests to say."""
+    pool answered, 0–1. `back_s`: from the strike, or in other phases from their beginning, until goodput was within 5 % of the
+    baseline's for good; None: not within the phase, or too few requests to say."""
 
     requests: int
     ok: int
@@ -46,11 +46,18 @@ class PhaseFigures(msgspec.Struct, frozen=True):
 
 
 def phase_figures(
-    records: Sequence[RequestRecord], baseline: Sequence[RequestRecord], slo: Slo, duration_s: Seconds
+    records: Sequence[RequestRecord],
+    baseline: Sequence[RequestRecord],
+    slo: Slo,
+    duration_s: Seconds,
+    *,
+    since_s: Seconds = 0.0,
 ) -> PhaseFigures:
-    """`records` of the phase; of the baseline itself: both the same. `duration_s`: the planned seconds of a phase."""
+    """`records` of the phase; of the baseline itself: both the same. `duration_s`: the planned seconds of a phase. `since_s`: when in
+    it there was what goodput is to be back from."""
     result = summarize(records, slo, profile="")
     now, before = good_s(records, slo), good_s(baseline, slo)
+    back = back_s(now, before, duration_s)
     return PhaseFigures(
         requests=result.requests,
         ok=result.ok,
@@ -64,7 +71,7 @@ def phase_figures(
         ttft_ms=result.ttft_ms,
         tpot_ms=result.tpot_ms,
         e2e_ms=result.e2e_ms,
-        back_s=back_s(now, before, duration_s),
+        back_s=None if back is None else round(max(0.0, back - since_s), 3),
     )
 
 

@@ -39,10 +39,8 @@ def drill_page(report: DrillReport, slo: Slo, verdicts: Sequence[Verdict], subti
 
 
 def _tiles(report: DrillReport, figures: Sequence[PhaseFigures]) -> list[Tile]:
-    restored = Mood.GOOD if report.restored is not None else Mood.BAD
-    tiles = [
-        Tile("restored", "yes" if report.restored is not None else "no", restored if report.struck else Mood.PLAIN)
-    ]
+    mood = Mood.GOOD if report.restored is not None else Mood.BAD if report.failure is not None else Mood.PLAIN
+    tiles = [Tile("restored", "–" if mood is Mood.PLAIN else "no" if mood is Mood.BAD else "yes", mood)]
     for title, phase in zip(("during", "after"), figures[1:], strict=False):
         errors = sum(phase.errors.values())
         tiles += [
