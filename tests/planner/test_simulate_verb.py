@@ -59,6 +59,30 @@ def test_figures_as_promised_and_the_same_again(words: list[str], capsys: pytest
     assert figures["outcomes"]["ok"] > 900
 
 
+def test_alternatives_play_the_same_arrivals_with_the_best_of_their_settings(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main([*words, "--json", "--speed", "3", "--duration", "10", "--policy", "threshold", "--policy", "local_only"])
+        == 0
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["policies"]) == set(result["settings"]) == {"threshold", "local_only"}
+    assert set(result["settings"]["threshold"]) == {"leave", "back"}
+    alone, spread = (result["policies"][name] for name in ("local_only", "threshold"))
+    assert alone["spilled_share"] == 0.0 < spread["spilled_share"]
+    assert spread["goodput_rps"] > alone["goodput_rps"]
+
+
+def test_the_example_shows_load_moving_on(capsys: pytest.CaptureFixture[str]) -> None:
+    example = Path(__file__).parents[2] / "examples" / "simulate.yaml"
+    assert main(["simulate", "--config", str(example), "--trace", "azure-code", "--speed", "6", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["policies"]["spillway"]
+    assert 0.2 < figures["spilled_share"] < 0.9
+    assert figures["hosted_usd"] > 0
+    assert figures["attainment"]["interactive"] > 0.9
+
+
 def test_a_page_that_needs_nothing_else(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
     assert main([*words, "--html", str(page), "--fail", "npc@east@10-20", "--engine", "stepped"]) == 0

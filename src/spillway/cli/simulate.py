@@ -22,18 +22,17 @@ from spillway.core.ids import ModelName
 from spillway.core.priority import Priority
 from spillway.gateway.replay import replay
 from spillway.planner.arrival import Arrival
+from spillway.planner.comparison import OURS, Policy, only_first_tier, policies
 from spillway.planner.playback import Cast
 from spillway.planner.report import SimulationReport
 from spillway.planner.results import PolicyResult, result_of
 from spillway.planner.scenario import Scenario, of_config
 from spillway.planner.series import TimeSeries, series_of
 from spillway.planner.simulate import EngineModel, simulate
-from spillway.planner.simulation import MakePlacement, ours
 from spillway.report.page import number, percent
 from spillway.traffic.fleet import Fleet
 
 WIDTH_OF_FILES = 120
-POLICIES: dict[str, MakePlacement] = {"spillway": ours}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     simulate_arguments.check_paths(arguments)
     if arguments.journal is not None:
         return _replay(arguments.journal, as_json=arguments.json)
-    policies = list(dict.fromkeys(arguments.policy)) or ["spillway"]
-    for name in policies:
-        if name not in POLICIES:
-            raise UsageError(f"no policy {name!r}: there are {', '.join(POLICIES)}")
-
+    chosen = _policies(arguments.policy)
     fleet = config.load(arguments.config, os.environ).fleet()
     scenario = of_config(
         fleet,
@@ -57,26 +52,43 @@ def run(arguments: argparse.Namespace) -> int:
         gauge_age_s=arguments.gauge_age_s,
         come_back=arguments.come_back,
     )
-    report = _simulate(arguments, scenario, _cast(arguments, fleet), policies)
+    report = _simulate(arguments, scenario, _cast(arguments, fleet), chosen)
     _write(arguments, report)
     return 0
 
 
-def _simulate(arguments: argparse.Namespace, scenario: Scenario, cast: Cast, policies: list[str]) -> SimulationReport:
+def _policies(names: list[str]) -> dict[str, tuple[Policy, ...]]:
+    """Each with the settings to try. Raises UsageError."""
+    known = policies()
+    if "all" in names:
+        return known
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no policy {name!r}: there are {', '.join(known)}, and all")
+    return {name: known[name] for name in names or [OURS]}
+
+
+def _simulate(
+    arguments: argparse.Namespace, scenario: Scenario, cast: Cast, chosen: dict[str, tuple[Policy, ...]]
+) -> SimulationReport:
     results: dict[str, PolicyResult] = {}
+    settings: dict[str, dict[str, float]] = {}
     series: dict[str, TimeSeries] = {}
     rng = np.random.default_rng(arguments.seed)
     began = time.perf_counter()  # for wall_s: the simulation has a time of its own
     made = traffic(arguments, cast, rng)
     arrivals = made.arrivals
-    for name in policies:
-        books = simulate(
-            scenario,
-            _shown(arrivals, name, as_json=arguments.json),
-            placement=POLICIES[name],
-            engine=EngineModel(arguments.engine),
-        )
-        results[name], series[name] = result_of(books), series_of(books)
+    for name, tried in chosen.items():
+        for place, policy in enumerate(tried, 1):
+            books = simulate(
+                only_first_tier(scenario) if policy.first_tier_only else scenario,
+                _shown(arrivals, f"{name} {place}/{len(tried)}", as_json=arguments.json),
+                placement=policy.make,
+                engine=EngineModel(arguments.engine),
+            )
+            result = result_of(books)
+            if name not in results or result.goodput_rps > results[name].goodput_rps:
+                results[name], series[name], settings[name] = result, series_of(books), dict(policy.setting)
     return SimulationReport(
         arrivals=len(arrivals),
         wall_s=round(time.perf_counter() - began, 3),
@@ -86,6 +98,7 @@ def _simulate(arguments: argparse.Namespace, scenario: Scenario, cast: Cast, pol
         gauge_age_s=arguments.gauge_age_s,
         bad_lines=made.bad_lines,
         policies=results,
+        settings=settings,
         series=series,
     )
 
@@ -129,11 +142,17 @@ def _write(arguments: argparse.Namespace, report: SimulationReport) -> None:
     for name, of in report.policies.items():
         attained = "  ".join(f"{priority} {percent(share)}" for priority, share in of.attainment.items())
         table.add_row(
-            name, number(of.goodput_rps, 2), percent(of.spilled_share), percent(of.shed_share), number(of.hosted_usd, 2),
+            _titled(name, report.settings[name]), number(of.goodput_rps, 2), percent(of.spilled_share), percent(of.shed_share), number(of.hosted_usd, 2),
             number(of.reversals_per_min, 2), number(of.jain, 3), number(of.all.ttft_ms.p95, 0), attained,
         )  # fmt: skip
     console.print(f"{report.arrivals:,} arrivals in {report.wall_s:.1f} s, {report.engine} engines, seed {report.seed}")
     console.print(table)
+
+
+def _titled(name: str, setting: dict[str, float]) -> str:
+    """A policy with the best of its settings."""
+    words = ", ".join(f"{key} {value:g}" for key, value in setting.items())
+    return f"{name} ({words})" if words else name
 
 
 def _replay(path: Path, *, as_json: bool) -> int:

@@ -44,7 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the pool is down between these seconds; may be repeated",
     )  # fmt: skip
     add("--come-back", action="store_true", help="who is refused comes back once, after the time that it was told")
-    add("--policy", action="append", default=[], metavar="NAME", help="may be repeated (spillway)")
+    add(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="spillway, one to beat with the best of its settings, or all; may be repeated (spillway)",
+    )
     add("--seed", type=int, default=0, help="(%(default)s)")
     add("--journal", type=Path, metavar="FILE", help="instead: tell a gateway's journal again and compare the effects")
     add = parser.add_argument_group("results").add_argument

@@ -8,7 +8,8 @@ from spillway.planner.series import TimeSeries
 
 
 class SimulationReport(msgspec.Struct, frozen=True):
-    """`wall_s`: real seconds that it took; all else is the same whenever the same is asked for. `bad_lines`: of the trace, left out."""
+    """`wall_s`: real seconds that it took; all else is the same whenever the same is asked for. `bad_lines`: of the trace, left out.
+    `settings`: of each policy the ones that were best by goodput, of those that were tried."""
 
     arrivals: int
     wall_s: Seconds
@@ -18,4 +19,5 @@ class SimulationReport(msgspec.Struct, frozen=True):
     gauge_age_s: Seconds
     bad_lines: int
     policies: dict[str, PolicyResult]
+    settings: dict[str, dict[str, float]]
     series: dict[str, TimeSeries]
