@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillway.testing.storm import Storm
+from spillway.testing.storm import Storm, variants
 from spillway.traffic.controller import Controller
 from spillway.traffic.effects import Effect
 from spillway.traffic.events import Arrived, Configured, Event, FirstToken, QuotaSeen, Scraped
@@ -25,6 +25,11 @@ def test_every_event_comes_back_as_it_was(kind: type[Event], data: st.DataObject
     if b"null" in line and msgspec.json.decode(line)[1] != msgspec.to_builtins(event):
         return  # not a number: the brain is never told one by its driver
     assert read_event(line) == (0.1 + 0.2, event)
+
+
+def test_every_fleet_comes_back_as_it_was() -> None:
+    for fleet in variants():
+        assert read_event(msgspec.json.encode((0.3, Configured(fleet)))) == (0.3, Configured(fleet))
 
 
 @pytest.mark.parametrize("seed", [11, 12])
