@@ -25,6 +25,7 @@ from paced import Paced, brought_up
 from spillway import config
 from spillway.core.ids import ModelName, RequestId, TenantId
 from spillway.core.priority import Priority
+from spillway.engine.settings import EngineSettings
 from spillway.load.record import RequestRecord
 from spillway.planner.arrival import Arrival
 from spillway.planner.results import result_of
@@ -36,6 +37,7 @@ from spillway.traffic.fleet import Fleet
 RESULT = Path(__file__).resolve().parents[1] / "docs" / "results" / "validation.json"
 LEARN = ("--trace", "mooncake", "--speed", "5", "--scale-input", "0.02", "--scale-output", "0.25")
 JUDGE = ("--trace", "azure-code", "--speed", "7", "--scale-input", "0.2", "--scale-output", "2")
+CHUNK = EngineSettings(model="", name="").max_batched_tokens  # as an operator knows it
 COMMON = ("--profile", "replay", "--clip", "--ignore-eos")
 
 
@@ -150,7 +152,7 @@ def arrivals_of(records: Sequence[RequestRecord]) -> list[Arrival]:
 def simulated(
     fleet: Fleet, fitted: Fitted, arrivals: list[Arrival], model: EngineModel, seconds: float
 ) -> dict[str, float]:
-    engine = EngineSpec(StepCosts(fitted.base_s, fitted.sequence_s, prefill_s=fitted.prefill_s))
+    engine = EngineSpec(StepCosts(fitted.base_s, fitted.sequence_s, prefill_s=fitted.prefill_s), prefill_chunk=CHUNK)
     scenario = Scenario((GatewaySpec("", fleet),), dict.fromkeys(fleet.pools, engine))
     result = result_of(simulate(scenario, arrivals, engine=model))
     ttft_ms = result.all.ttft_ms

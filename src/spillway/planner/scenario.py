@@ -30,7 +30,8 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One endpoint of a pool, as it really is.
 
     `pace`: a step takes at least this, too (`spillway engine --pace-ms A --pace-per-seq-ms B`). `max_sequences` run together, the others wait in the engine; where `queue` more wait it answers 429. `kv_tokens`: what its
-    memory holds. `prefix_tokens`: prompt tokens that its prefix cache keeps. `prefill_chunk`: prompt tokens computed in one step.
+    memory holds. `prefix_tokens`: prompt tokens that its prefix cache keeps. `prefill_chunk`: tokens that one step computes at most, of
+    prompts and of sequences (vLLM: max_num_batched_tokens).
     `start_up_s`: from the end of a failure until it serves again.
     """
 

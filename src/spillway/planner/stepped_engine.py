@@ -1,6 +1,6 @@
 """The step-accurate model of an engine: continuous batching as vLLM and openvino-genai do it, one event for each step.
 
-A step decodes one token for each running sequence and computes up to `prefill_chunk` prompt tokens in the same pass (chunked prefill),
+A step decodes one token for each running sequence and fills the same pass up to `prefill_chunk` tokens with prompts (chunked prefill),
 oldest prompt first; it takes base + sequence · n + context · (tokens held) + prefill · (prompt tokens computed). A prompt's first token comes
 with the step that completes it. A sequence needs KV room for every token it holds: where it runs out, the sequence that came last gives
 up its memory, goes back to the head of the line, and computes what it had anew (preemption by recomputation).
@@ -133,7 +133,8 @@ class SteppedEngine:
             return
         self._make_room()
         self._admit()
-        spec, budget, computed = self._spec, self._spec.prefill_chunk, 0
+        spec, computed = self._spec, 0
+        budget = max(1, spec.prefill_chunk - len(self._order))
         while self._prompts and budget:
             prompt = self._prompts[0]
             part = min(budget, prompt.left)

@@ -2,7 +2,8 @@
 
 All sequences advance together: a clock of *tokens* runs at 1 / (base + sequence · n + context · held) a second while the engine
 decodes and stands still while it computes a prompt. Prompts are computed one after the other, each whole, before decoding goes on; the
-first token comes a step later, and half a step more where one was under way. So a request's residence is n_out · base + b ·
+first token comes a step later, and half a step more where one was under way; prompts stand in line for the `prefill_chunk` tokens that a
+step computes at most, by the clock of tokens too. So a request's residence is n_out · base + b ·
 (n_out · sequence + n_in · prefill) with b of its kind: the line T(b) = x + y·b.
 
 What it leaves out: prompts that are computed in pieces, in steps that decode too (gaps between tokens are lumpier here), preemption
@@ -25,6 +26,7 @@ class SummaryEngine:
         "_cache",
         "_factor",
         "_kv",
+        "_line",
         "_paced",
         "_prompts_s",
         "_running",
@@ -49,6 +51,7 @@ class SummaryEngine:
         self._prompts_s: Seconds = 0.0  # what is left of prompts: so long the token clock stands still
         self._tokens = 0.0  # the token clock
         self._token_s: Seconds = 0.0  # what it takes to advance by one
+        self._line = 0.0  # what it shows when the prompts that are here will have had their parts of steps
         self._at: Seconds = 0.0
         self._kv = 0  # of what has a sequence
         self.held = 0.0  # tokens in the context of what decodes, on the mean
@@ -109,7 +112,7 @@ class SummaryEngine:
         lost = [*self._waiting, *(entry[2] for entry in self._running)]
         self._waiting.clear()
         self._running.clear()
-        self._kv, self.held, self.holds, self._prompts_s, self.due = 0, 0.0, 0, 0.0, NEVER
+        self._kv, self.held, self.holds, self._prompts_s, self._line, self.due = 0, 0.0, 0, 0.0, 0.0, NEVER
         self._cache = PrefixCache(self._spec.prefix_tokens)
         return lost
 
@@ -128,8 +131,10 @@ class SummaryEngine:
         job.warm = self._cache.compute(job.arrival)
         self._prompts_s += self._prefill_s(job)
         under_way = HALF_A_STEP if self._running else 0.0
+        room = max(1, self._spec.prefill_chunk - len(self._running))
+        self._line = max(self._line, self._tokens) + (job.input_tokens - job.warm) / room
         self._sequence += 1
-        heappush(self._running, (self._tokens + 1.0 + under_way, self._sequence, job))
+        heappush(self._running, (max(self._line, self._tokens + 1.0) + under_way, self._sequence, job))
         self.held += job.input_tokens + job.output_tokens / 2
 
     def _over(self, job: Job) -> None:
