@@ -32,10 +32,10 @@ def policies() -> dict[str, tuple[Policy, ...]]:
         OURS: (Policy(OURS, {}, ours),),
         "local_only": (Policy("local_only", {}, LocalOnly, first_tier_only=True),),
         "round_robin": _grid("round_robin", RoundRobin, by_limit=(0.0, 0.5, 1.0), hosted=(0.0, 0.25, 1.0)),
-        "error_triggered": _grid("error_triggered", ErrorTriggered, cooldown_s=(1.0, 5.0, 30.0), errors=(1, 3, 10)),
+        "error_triggered": _grid("error_triggered", ErrorTriggered, cooldown_s=(0.25, 1.0, 5.0), errors=(1, 3, 10)),
         "threshold": tuple(
             Policy("threshold", {"leave": leave, "back": back}, _made(Threshold, leave=leave, back=back))
-            for leave, gap in product((0.7, 0.85, 1.0), (0.0, 0.1, 0.3))
+            for leave, gap in product((0.5, 0.7, 0.85), (0.0, 0.1, 0.3))
             for back in (round(leave - gap, 2),)
         ),
         "least_kv": _grid("least_kv", LeastKv, kv=(0.0, 0.5, 1.0), margin=(0.0, 0.1, 0.3)),

@@ -39,18 +39,19 @@ def day_of(
     day: int,
     speed: float,
     hours: tuple[float, float] = (0.0, 24.0),
+    most_cv: float = MOST_CV,
 ) -> list[Arrival]:
     """Region k of n lives k · 24 / n hours later than the first. `rates_rps`: the mean rate of a whole day by region.
 
     `speed`: a bin of ten minutes lasts 600 / speed seconds, at the same rates: the day's shape is kept and has fewer requests.
-    `hours`: the part of the first region's day that is played.
+    `most_cv`: of gaps; 1 makes all clients Poisson at most. `hours`: the part of the first region's day that is played.
     """
     drawn: list[tuple[float, str, int, int]] = []
     for place, (region, rate_rps) in enumerate(rates_rps.items()):
         shift_s = place * DAY_S / len(rates_rps)
         for client, (profile, cv) in profiles(bins, day).items():
             turned = np.roll(profile, round(shift_s / BIN_S)) * rate_rps
-            at_s = renewal(turned, cv, rng, speed)
+            at_s = renewal(turned, min(cv, most_cv), rng, speed)
             kept = at_s[(at_s >= hours[0] * HOUR_S / speed) & (at_s < hours[1] * HOUR_S / speed)]
             sessions = rng.integers(0, SESSIONS, len(kept))
             drawn += [

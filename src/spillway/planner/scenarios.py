@@ -24,7 +24,7 @@ from spillway.core.priority import Priority
 from spillway.core.usage import Price
 from spillway.planner.arrival import Arrival
 from spillway.planner.playback import Cast, play
-from spillway.planner.regional import Shape, day_of
+from spillway.planner.regional import MOST_CV, Shape, day_of
 from spillway.planner.scenario import EngineSpec, GatewaySpec, Happening, Incident, Scenario, StepCosts, capacity_of
 from spillway.traffic.fleet import Accounting, Capacity, Fleet, ModelSpec, PoolSpec, Slo, TokenShape
 from spillway.wire.traces import TraceRecord
@@ -167,6 +167,7 @@ def three_regions(
     speed: float = 24.0,
     hours: tuple[float, float] = (0.0, 24.0),
     hosted_limit: int = HOSTED_LIMIT,
+    most_cv: float = MOST_CV,
     name: str = "regions",
 ) -> Case:
     """Three clusters, each the first tier of its own region's gateway and the second of the two others. Regions live the same day
@@ -184,7 +185,9 @@ def three_regions(
     if not hosted_limit:
         del engines[PoolName("hosted")]
     rates = {region: load * capacity_rps(site) for region, site in zip(REGIONS, sites, strict=True)}
-    arrivals = day_of(bins, rates, rng, shape=CHAT, model=MODEL, priorities=MIX, day=day, speed=speed, hours=hours)
+    arrivals = day_of(
+        bins, rates, rng, shape=CHAT, model=MODEL, priorities=MIX, day=day, speed=speed, hours=hours, most_cv=most_cv
+    )
     return Case(name, Scenario(gateways, engines, gauge_age_s=2.0), arrivals, from_s=60.0)
 
 

@@ -32,6 +32,23 @@ def table(rows: Mapping[str, tuple[str, PolicyResult]]) -> str:
     return "\n".join(lines)
 
 
+def pooling_table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """By unevenness of arrivals: loads that keep the objective, and what spilling saves."""
+    lines = [_line(("gaps", "load carried alone", "with spill-over", "capacity saved")), _line(["---"] * 4)]
+    lines += [
+        _line(
+            (
+                name,
+                f"{one['load_alone']:.2f}",
+                f"{one['load_with_spill']:.2f}",
+                f"**{100 * one['capacity_saved']:.0f} %**",
+            )
+        )
+        for name, one in figures.items()
+    ]
+    return "\n".join(lines)
+
+
 def setting_text(setting: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in setting.items()) or "—"
 
