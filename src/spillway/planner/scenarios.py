@@ -88,7 +88,7 @@ def capacity_rps(site: Site) -> float:
 
 CODE_SLO = Slo(ttft_ms=1000, tpot_ms=50)
 CODE_SHAPE = TokenShape(2048, 28)  # the trace's means
-CODE_LIMIT = 16  # of an endpoint
+CODE_LIMIT = 13  # of an endpoint
 
 
 def step_of_code(
