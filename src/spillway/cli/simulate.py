@@ -16,21 +16,17 @@ from rich.table import Table
 
 from spillway import config
 from spillway.cli import simulate_arguments
-from spillway.cli.simulate_traffic import traffic
+from spillway.cli.simulate_traffic import Traffic, traffic
 from spillway.core.errors import SpillwayError, UsageError
-from spillway.core.ids import ModelName
-from spillway.core.priority import Priority
 from spillway.gateway.replay import replay
 from spillway.planner.arrival import Arrival
 from spillway.planner.comparison import OURS, Policy, only_first_tier, policies
-from spillway.planner.playback import Cast
 from spillway.planner.report import SimulationReport
 from spillway.planner.results import PolicyResult, result_of
 from spillway.planner.scenario import Scenario, of_config
 from spillway.planner.series import TimeSeries, series_of
 from spillway.planner.simulate import EngineModel, simulate
 from spillway.report.page import number, percent
-from spillway.traffic.fleet import Fleet
 
 WIDTH_OF_FILES = 120
 
@@ -52,7 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
         gauge_age_s=arguments.gauge_age_s,
         come_back=arguments.come_back,
     )
-    report = _simulate(arguments, scenario, _cast(arguments, fleet), chosen)
+    if not fleet.models:
+        raise UsageError("the configuration has no model")
+    made = traffic(arguments, tuple(fleet.models), np.random.default_rng(arguments.seed))
+    report = _simulate(arguments, scenario, made, chosen)
     _write(arguments, report)
     return 0
 
@@ -69,20 +68,17 @@ def _policies(names: list[str]) -> dict[str, tuple[Policy, ...]]:
 
 
 def _simulate(
-    arguments: argparse.Namespace, scenario: Scenario, cast: Cast, chosen: dict[str, tuple[Policy, ...]]
+    arguments: argparse.Namespace, scenario: Scenario, made: Traffic, chosen: dict[str, tuple[Policy, ...]]
 ) -> SimulationReport:
     results: dict[str, PolicyResult] = {}
     settings: dict[str, dict[str, float]] = {}
     series: dict[str, TimeSeries] = {}
-    rng = np.random.default_rng(arguments.seed)
     began = time.perf_counter()  # for wall_s: the simulation has a time of its own
-    made = traffic(arguments, cast, rng)
-    arrivals = made.arrivals
     for name, tried in chosen.items():
         for place, policy in enumerate(tried, 1):
             books = simulate(
                 only_first_tier(scenario) if policy.first_tier_only else scenario,
-                _shown(arrivals, f"{name} {place}/{len(tried)}", as_json=arguments.json),
+                _shown(made.arrivals, f"{name} {place}/{len(tried)}", as_json=arguments.json),
                 placement=policy.make,
                 engine=EngineModel(arguments.engine),
             )
@@ -90,7 +86,7 @@ def _simulate(
             if name not in results or result.goodput_rps > results[name].goodput_rps:
                 results[name], series[name], settings[name] = result, series_of(books), dict(policy.setting)
     return SimulationReport(
-        arrivals=len(arrivals),
+        arrivals=len(made.arrivals),
         wall_s=round(time.perf_counter() - began, 3),
         seed=arguments.seed,
         engine=arguments.engine,
@@ -100,21 +96,6 @@ def _simulate(
         policies=results,
         settings=settings,
         series=series,
-    )
-
-
-def _cast(arguments: argparse.Namespace, fleet: Fleet) -> Cast:
-    if not fleet.models:
-        raise UsageError("the configuration has no model")
-    model = ModelName(arguments.model or next(iter(fleet.models)))
-    if model not in fleet.models:
-        raise UsageError(f"no model {model!r}: there are {', '.join(fleet.models)}")
-    return Cast(
-        model,
-        models=frozenset(fleet.models),
-        tenants=arguments.tenants,
-        priorities=tuple(arguments.priority) or ((Priority.INTERACTIVE, 1.0),),
-        max_tokens=arguments.max_tokens,
     )
 
 

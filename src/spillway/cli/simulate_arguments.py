@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is simulated").add_argument
     add("--config", type=Path, metavar="FILE", help="pools with capacity records, models, priorities")
     add("--trace", metavar="FILE", help=f"a path, or one of {', '.join((*TRACE_NAMES, SERVEGEN))}")
-    add("--model", help="which model the trace asks for (the first of the configuration)")
+    add("--model", help="asked for where the trace names none that the configuration has (its first)")
     add("--speed", type=positive, default=1.0, help="play the trace so many times as fast (%(default)s)")
     add("--rate", type=positive, metavar="RPS", help="mean rate at speed 1 (as recorded)")
     add("--from", type=seconds, default=0.0, metavar="S", dest="from_s", help="begin so late in ServeGen's two weeks")
@@ -30,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="end the sped-up trace after so many seconds (ServeGen: a day)",
     )
+    add(
+        "--scale-input",
+        type=positive,
+        default=1.0,
+        metavar="X",
+        help="multiply a trace's prompts by this (%(default)s)",
+    )
+    add("--scale-output", type=positive, default=1.0, metavar="X", help="… and its outputs (%(default)s)")
     add("--tenants", type=whole, default=1, metavar="N", help="the k-th has a share in proportion to 1/k (%(default)s)")
     add(
         "--priority", action="append", type=priority_share, default=[], metavar="NAME=SHARE",

@@ -16,6 +16,7 @@ MAX_ARRIVALS = 5_000_000
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 Value = TypeVar("Value")
 
 
@@ -76,6 +77,16 @@ def coded(values: Sequence[Value]) -> Coded[Value]:
     for place, value in enumerate(places):
         places[value] = place
     codes = np.fromiter((places[value] for value in values), np.int64, len(values))
+    return Coded(codes, tuple(places))
+
+
+def filled(said: Coded[Value], drawn: Coded[Value], missing: Flags) -> Coded[Value]:
+    """What was said, and what was drawn where that is missing."""
+    places: dict[Value, int] = {}
+    first, second = (
+        np.array([places.setdefault(value, len(places)) for value in of.values], np.int64) for of in (said, drawn)
+    )
+    codes = np.where(missing, second[drawn.codes], first[said.codes])
     return Coded(codes, tuple(places))
 
 
