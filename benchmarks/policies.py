@@ -3,7 +3,7 @@
     python benchmarks/policies.py [--processes 2] [--seed 1] [--only table pooling spilled affinity]
 
 Writes `docs/results/policies.json` and the tables of `docs/policies.md`. Every figure is simulated (`spillway.planner`), none is timed;
-the seed makes them. About twelve minutes on two cores.
+the seed makes them. About ten minutes on two cores.
 """
 
 import argparse
