@@ -50,7 +50,9 @@ class Places:
                     self.quotas.pop(event.pool, None)
                 else:
                     most = self.in_flight.get(event.pool, 0) + max(0, event.remaining_requests)
-                    self.quotas[event.pool] = most, now + (1.0 if event.reset_s is None else event.reset_s)
+                    said_s = event.reset_s
+                    reset_s = min(said_s, 3600.0) if said_s is not None and said_s >= 0.0 else 1.0
+                    self.quotas[event.pool] = most, now + reset_s
             case LimitSet() if event.pool in self.fleet.pools:
                 self.limits[event.pool] = event.limit
             case Scraped():

@@ -9,7 +9,8 @@ SLOWNESS = 0.5  # how much of the difference a new gauge moves the estimate
 
 
 class Foreign:
-    """Of one endpoint. A gauge that is too old is forgotten: our own books are what is left."""
+    """Of one endpoint. A gauge that is too old is forgotten, and one that makes no sense is passed over: our own books are what is
+    left."""
 
     __slots__ = ("_held", "kv_usage", "stale_at")
 
@@ -19,9 +20,9 @@ class Foreign:
         self.stale_at: Seconds = -inf
 
     def scraped(self, event: Scraped, now: Seconds, stale_s: Seconds) -> None:
-        if not (isfinite(event.foreign) and isfinite(event.age_s)):
+        foreign = event.foreign
+        if not (0.0 <= foreign < inf and isfinite(event.age_s)):
             return
-        foreign = max(0.0, event.foreign)
         self._held = foreign if not self.is_fresh(now) else self._held + SLOWNESS * (foreign - self._held)
         if event.kv_usage is not None and isfinite(event.kv_usage):
             self.kv_usage = min(1.0, max(0.0, event.kv_usage))

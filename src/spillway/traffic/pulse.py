@@ -13,6 +13,9 @@ from spillway.traffic.requests import RequestState
 from spillway.traffic.timers import Timers
 from spillway.traffic.world import World
 
+USUAL_RESET_S: Seconds = 1.0
+LONGEST_RESET_S: Seconds = 3600.0  # a closed pool hears nothing new: it is asked again in the end, whatever was said
+
 
 class Pulse:
     __slots__ = ("_timers", "_world")
@@ -49,14 +52,16 @@ class Pulse:
         self.start(pool, now)
 
     def quota_seen(self, pool: PoolState, event: QuotaSeen, now: Seconds) -> None:
-        """What is left bounds what may be in flight, until the provider's window is over."""
+        """What is left bounds what may be in flight, until the provider's window is over; within LONGEST_RESET_S, and for USUAL_RESET_S
+        where what was said of that is no duration."""
         left = event.remaining_requests
         if event.remaining_tokens is not None:
             tokens_each = max(1.0, pool.line.tokens_each)
             by_tokens = int(event.remaining_tokens / tokens_each)
             left = by_tokens if left is None else min(left, by_tokens)
         pool.quota = None if left is None else pool.in_flight + max(0, left)
-        pool.quota_until = now + (event.reset_s if event.reset_s is not None else 1.0)
+        reset_s = event.reset_s if event.reset_s is not None and event.reset_s >= 0.0 else USUAL_RESET_S
+        pool.quota_until = now + min(reset_s, LONGEST_RESET_S)
         self.beat(pool, now)
 
     def _next_s(self, pool: PoolState, now: Seconds) -> Seconds:
