@@ -3,7 +3,7 @@
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, ModelName, PoolName, RequestId, TenantId, VersionName
+from spillway.core.ids import KeyId, ModelName, OrganizationId, PoolName, RequestId, TenantId, VersionName
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 
@@ -57,3 +57,4 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     tpot_s: Seconds | None
     duration_s: Seconds
     cost_usd: float
+    organization: OrganizationId = OrganizationId("")  # empty: the tenant stands for itself

@@ -1,5 +1,7 @@
 """What the gateway needs from the floors above it. Relay meets both of its sides here."""
 
+import enum
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -19,29 +21,40 @@ from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import Price, UsageRecord
 from spillway.net.ports import Receiver, Ticket
+from spillway.quota.rules import Owner
 from spillway.traffic.events import Fault
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who calls: what a key stands for. `models` None means all."""
+    """Who calls: what a key stands for, with all that holds for its tenant. `models` None means all."""
 
     key: KeyId
     tenant: TenantId
     models: frozenset[ModelName] | None
     highest_priority: Priority
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """What holds for a tenant, whichever key it uses."""
-
     organization: OrganizationId = OrganizationId("")
     policy: PolicyName = PolicyName("")
+    networks: tuple[str, ...] = ()  # CIDR blocks; none: from anywhere
+    owner: Owner | None = None  # whose quotas count; None: there are none
+    suspended: bool = False
+
+
+class Unknown(enum.Enum):
+    """Why a key has no principal here."""
+
+    REFUSED = "refused"  # not a key, or one that has ended
+    UNSEEN = "unseen"  # nobody here has seen it lately: `seek` it
+    UNAVAILABLE = "unavailable"  # unseen, and whoever knows does not answer in time
 
 
 class Keyring(Protocol):
-    """Keys in memory. A look-up never waits."""
+    """Keys in memory. `find` never waits."""
 
-    def find(self, secret: bytes) -> Principal | None: ...
+    def find(self, secret: bytes) -> Principal | Unknown: ...
+
+    def seek(self, secret: bytes, found: Callable[[Principal | Unknown], None]) -> None:
+        """After UNSEEN: joins a batched look-up; `found` is called once, within LOOK_UP_S or so, never before this returns."""
+        ...
 
 
 class Served(msgspec.Struct, frozen=True, gc=False):

@@ -4,36 +4,131 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, RequestId, TenantId
+from spillway.core.ids import KeyId, OrganizationId, RequestId, TenantId
 from spillway.core.usage import UsageRecord
-from spillway.store.rows import HourPage, HourQuery, Ingested, KeyRow, Revision
+from spillway.store.rows import (
+    Answered,
+    Audit,
+    AuditRow,
+    Change,
+    HourPage,
+    HourQuery,
+    Identity,
+    Ingested,
+    KeyRow,
+    OrganizationRow,
+    Revision,
+    SegmentRow,
+    TenantRow,
+    TokenRow,
+    UsageScope,
+    Used,
+)
 
 
 class KeyStore(Protocol):
-    async def add(self, row: KeyRow) -> None:
-        """StoreError also when the id or the digest is there already."""
+    """Each write commits with its audit, and with a `Change`."""
+
+    async def add(self, row: KeyRow, audit: Audit) -> None:
+        """Makes the tenant known where it was not. StoreError also when the id or the digest is there already."""
         ...
 
     async def rows(
-        self, *, tenant: TenantId | None = None, after: KeyId | None = None, limit: int = 200
+        self,
+        *,
+        tenant: TenantId | None = None,
+        organization: OrganizationId | None = None,
+        after: KeyId | None = None,
+        limit: int = 200,
     ) -> list[KeyRow]:
         """Keys in the order of their ids, revoked and expired ones too; `after` is the last id of the page before."""
         ...
 
-    async def live(self, now_s: Seconds) -> list[KeyRow]:
-        """Every key that may be used at `now_s`: what the workers hold in memory."""
+    async def row(self, key: KeyId) -> KeyRow | None: ...
+
+    async def change(self, row: KeyRow, audit: Audit) -> bool:
+        """Puts the row in the place of the one with its id; its digest stays. False: there is none."""
         ...
 
-    async def revoke(self, key: KeyId, at_s: Seconds) -> bool:
-        """False: there is no such key. A key that was revoked before keeps its first time."""
+    async def rotate(self, old: KeyRow, new: KeyRow, audit: Audit) -> bool:
+        """In one transaction: `old` in the place of the row with its id (it ends some time from now), and `new` beside it."""
         ...
 
-    async def revision(self) -> Revision: ...
+    async def identities(self, digests: Sequence[bytes]) -> list[Identity]:
+        """Those that are there, in any order, revoked and expired ones too: one statement for all of them."""
+        ...
+
+
+class TenantStore(Protocol):
+    async def put(self, row: TenantRow, audit: Audit) -> None:
+        """Makes it, or takes the place of the one with its id. StoreError where its organization is not there."""
+        ...
+
+    async def row(self, tenant: TenantId) -> TenantRow | None: ...
+    async def rows(
+        self, *, organization: OrganizationId | None = None, after: TenantId | None = None, limit: int = 200
+    ) -> list[TenantRow]: ...
+    async def delete(self, tenant: TenantId, audit: Audit) -> bool:
+        """Revokes its keys with it (at `audit.at_s`). False: there is no such tenant. Its usage stays."""
+        ...
+
+
+class OrganizationStore(Protocol):
+    async def put(self, row: OrganizationRow, audit: Audit) -> None: ...
+    async def row(self, organization: OrganizationId) -> OrganizationRow | None: ...
+    async def rows(self, *, after: OrganizationId | None = None, limit: int = 200) -> list[OrganizationRow]: ...
+    async def delete(self, organization: OrganizationId, audit: Audit) -> bool:
+        """StoreError while it has tenants. False: there is none."""
+        ...
+
+
+class TokenStore(Protocol):
+    async def add(self, row: TokenRow, audit: Audit) -> None: ...
+    async def by_digest(self, digest: bytes) -> TokenRow | None: ...
+    async def rows(self, *, organization: OrganizationId | None = None) -> list[TokenRow]: ...
+    async def revoke(self, token: str, at_s: Seconds, audit: Audit) -> bool: ...
+
+
+class AuditLog(Protocol):
+    async def rows(
+        self,
+        *,
+        organization: OrganizationId | None = None,
+        target: str | None = None,
+        before: int | None = None,
+        limit: int = 200,
+    ) -> list[AuditRow]:
+        """Newest first; `before` is the last number of the page before."""
+        ...
+
+    async def note(self, audit: Audit) -> None:
+        """Of a change that is not the store's own: a pool's limit, a drain, a reload."""
+        ...
+
+
+class ChangeLog(Protocol):
+    async def latest(self) -> Revision: ...
+    async def since(self, number: int, limit: int = 1000) -> list[Change]:
+        """In order. A gap after `number` (old changes are forgotten) means: everything may have changed."""
+        ...
+
+    async def forget(self, *, keep: int = 10_000) -> None: ...
+
+
+class IdempotencyStore(Protocol):
+    async def answered(self, actor: str, key: str) -> Answered | None: ...
+    async def remember(self, actor: str, key: str, answer: Answered, at_s: Seconds) -> None:
+        """The first one stays."""
+        ...
+
+    async def forget(self, *, before_s: Seconds) -> None: ...
 
 
 class UsageStore(Protocol):
-    async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
-        """All of them in one transaction. A record whose request is there already counts nothing; numbers are `bounded`."""
+    """Raw records in segments as they came, and sums per hour that are updated in the same transaction."""
+
+    async def ingest(self, segment: str, records: Sequence[UsageRecord]) -> Ingested:
+        """All of them in one transaction. A segment that is there already counts nothing; numbers are `bounded`."""
         ...
 
     async def record(self, request: RequestId) -> UsageRecord | None: ...
@@ -42,9 +137,16 @@ class UsageStore(Protocol):
         """BadRequestError for a cursor that is not ours."""
         ...
 
-    async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
-        """Delete what is older, at most `limit` rows of each kind; how many went. Call again until 0.
+    async def used(self, scope: UsageScope, from_s: Seconds) -> Used:
+        """The sums of hours that begin at `from_s` or later: what a day's or a month's meter begins with."""
+        ...
 
-        A record that is forgotten can no longer be told from a new one: ingest what lies in the spool first.
-        """
+    async def segments(
+        self, from_s: Seconds, until_s: Seconds, after: str | None = None, limit: int = 10
+    ) -> list[SegmentRow]:
+        """Segments with records that ended in [from_s, until_s), in the order of their names; for the export."""
+        ...
+
+    async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
+        """Delete segments whose every record is older, and older hours; at most `limit` rows of each kind; how many went."""
         ...

@@ -5,8 +5,10 @@ import enum
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, ModelName, PoolName, TenantId
+from spillway.core.ids import KeyId, ModelName, OrganizationId, PolicyName, PoolName, TenantId
 from spillway.core.priority import Priority
+from spillway.core.usage import UsageRecord
+from spillway.quota.rules import Quota
 
 NO_POOL = PoolName("")
 """The pool of a roll-up of requests that no pool served."""
@@ -27,9 +29,106 @@ class KeyRow(msgspec.Struct, frozen=True):
     expires_at_s: Seconds | None
     revoked_at_s: Seconds | None
     last4: str
+    policy: PolicyName | None = None  # where requests may be served; None: as the tenant's
+    networks: tuple[str, ...] = ()  # CIDR blocks that callers must come from; none: from anywhere
+    successor: KeyId | None = None  # the key that took its place by a rotation
 
     def is_live(self, now_s: Seconds) -> bool:
         return self.revoked_at_s is None and (self.expires_at_s is None or now_s < self.expires_at_s)
+
+
+class OrganizationRow(msgspec.Struct, frozen=True):
+    """A customer of the platform. `plan`: a named quota of the configuration; `quota` goes before it."""
+
+    id: OrganizationId
+    name: str
+    plan: str | None
+    quota: Quota | None
+    suspended: bool
+    created_at_s: Seconds
+
+
+class TenantRow(msgspec.Struct, frozen=True):
+    """One experience or app, which owns keys. `organization` None: it stands for itself."""
+
+    id: TenantId
+    organization: OrganizationId | None
+    name: str
+    plan: str | None
+    quota: Quota | None
+    policy: PolicyName | None
+    suspended: bool
+    created_at_s: Seconds
+
+
+class Role(enum.StrEnum):
+    """What the bearer of an admin token may do."""
+
+    ADMIN = "admin"  # everything
+    OPERATOR = "operator"  # pools, endpoints, reload; tenants and keys; not tokens
+    READER = "reader"  # look at everything
+
+
+class TokenRow(msgspec.Struct, frozen=True):
+    """A token of the admin API. With `organization` it sees and changes that organization's tenants, keys and usage only."""
+
+    id: str
+    digest: bytes
+    role: Role
+    organization: OrganizationId | None
+    name: str
+    created_at_s: Seconds
+    expires_at_s: Seconds | None
+    revoked_at_s: Seconds | None
+    last4: str
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """One change: who did what to what, and how it was before and after (JSON without secrets; None: was or is not there)."""
+
+    at_s: Seconds
+    actor: str  # a token's id, "admin.token", or "cli"
+    action: str  # such as key.create
+    target: str  # the id of what was changed
+    organization: OrganizationId | None
+    before: bytes | None
+    after: bytes | None
+
+
+class AuditRow(msgspec.Struct, frozen=True):
+    number: int  # grows
+    audit: Audit
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What a key stands for. `tenant` None: nothing was ever said of the tenant."""
+
+    key: KeyRow
+    tenant: TenantRow | None
+    organization: OrganizationRow | None
+
+
+class Subject(enum.StrEnum):
+    KEY = "key"
+    TENANT = "tenant"
+    ORGANIZATION = "organization"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something that gateways may remember is not as it was. `number` grows by one with each change, in the order of commits."""
+
+    number: int
+    subject: Subject
+    id: str
+    digest: bytes  # of a key; b"" else
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What was answered to a write with an idempotency key, and a digest of what was asked."""
+
+    fingerprint: bytes
+    status: int
+    body: bytes
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -43,6 +142,7 @@ class HourRow(msgspec.Struct, frozen=True):
     """What one tenant used of one model on one pool in one hour. `model` and `pool` are None in a roll-up per tenant."""
 
     hour_s: int  # Unix time of the hour's begin
+    organization: OrganizationId
     tenant: TenantId
     model: ModelName | None
     pool: PoolName | None
@@ -67,6 +167,7 @@ class HourQuery(msgspec.Struct, frozen=True):
     until_s: Seconds
     grain: Grain = Grain.TENANT
     tenant: TenantId | None = None
+    organization: OrganizationId | None = None
     cursor: str | None = None
     limit: int = 200
 
@@ -74,6 +175,25 @@ class HourQuery(msgspec.Struct, frozen=True):
 class HourPage(msgspec.Struct, frozen=True):
     rows: tuple[HourRow, ...]
     next: str | None  # None: no more rows
+
+
+class UsageScope(msgspec.Struct, frozen=True):
+    """Whose usage is summed: of one tenant or of one organization; `model` None: of all models."""
+
+    tenant: TenantId | None = None
+    organization: OrganizationId | None = None
+    model: ModelName | None = None
+
+
+class Used(msgspec.Struct, frozen=True):
+    requests: int
+    tokens: int  # prompt and completion
+    nano_usd: int
+
+
+class SegmentRow(msgspec.Struct, frozen=True):
+    name: str
+    records: tuple[UsageRecord, ...]
 
 
 class Ingested(msgspec.Struct, frozen=True):
