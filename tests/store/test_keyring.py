@@ -1,184 +1,289 @@
-"""Keys in a worker's memory follow the parent's, and never wait, write or leave a trace."""
-
-import asyncio
-import logging
+"""What a worker knows of keys: never waits for one it knows, asks for one it does not, and forgets what it is told to."""
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from spillway.core.errors import StoreError
-from spillway.core.ids import ModelName, TenantId
+from spillway.core.ids import KeyId, ModelName, OrganizationId, TenantId
 from spillway.core.priority import Priority
-from spillway.gateway.ports import Keyring, Principal
-from spillway.store.keyring import KeyFeed, Keys, KeysChanged, KeysPatched
-from spillway.store.memory import MemoryKeys
-from spillway.store.minting import mint
-from spillway.store.rows import KeyRow, Revision
-from spillway.store.watch import KeyWatch
-from spillway.testing.clock import ManualClock
+from spillway.gateway.ports import Keyring, Principal, Unknown
+from spillway.quota.rules import Owner, Quota
+from spillway.store.keyring import MAX_MISSES, MISS_S, Entry, Forget, Keys, LookedUp, LookUp
+from spillway.store.minting import new_secret
+from spillway.testing.clock import ManualClock, ManualTimers
 from spillway.testing.rng import SeededRng
-from spillway.testing.waiting import eventually
 
 SEAL = b"s" * 32
+LOOK_UP_S = 0.02
 
 
-def minted(seed: int, **changes: object) -> tuple[KeyRow, bytes]:
-    row, secret = mint(SeededRng(seed), SEAL, now_s=100.0, tenant=TenantId("acme"))
-    return msgspec.structs.replace(row, **changes), secret.encode()
+class Made:
+    """A key that was minted somewhere, and what it stands for."""
+
+    def __init__(self, number: int, *, organization: str = "", expires_at_s: float | None = None) -> None:
+        secret, self.digest = new_secret(SeededRng(number), SEAL)
+        self.secret = secret.encode()
+        self.principal = Principal(
+            KeyId(f"key-{number}"),
+            TenantId(f"tenant-{number}"),
+            None,
+            Priority.REALTIME,
+            OrganizationId(organization),
+        )
+        self.entry = Entry(self.digest, self.principal, expires_at_s)
 
 
-def keys_with(*rows: KeyRow, clock: ManualClock | None = None, max_cached: int = 100) -> Keys:
-    feed = KeyFeed()
-    feed.update(rows)
-    keys = Keys(SEAL, clock or ManualClock(), max_cached=max_cached)
-    assert keys.apply(feed.all())
-    return keys
+class Table:
+    """A keyring on a table: `asked` is what the parent heard; a test answers."""
+
+    def __init__(self, **bounds: int) -> None:
+        self.clock = ManualClock()
+        self.timers = ManualTimers()
+        self.asked: list[tuple[bytes, ...]] = []
+        self.keys = Keys(SEAL, self.clock, self.timers, self._heard, look_up_s=LOOK_UP_S, max_stale_s=100.0, **bounds)
+
+    def _heard(self, look_up: LookUp) -> None:
+        self.asked.append(msgspec.msgpack.decode(msgspec.msgpack.encode(look_up), type=LookUp).digests)
+
+    def pass_time(self, by_s: float) -> None:
+        self.clock.advance(by_s)
+        self.timers.advance(by_s)
+
+    def knows(self, *made: Made) -> None:
+        self.keys.take(LookedUp(tuple(one.entry for one in made)))
+
+    def seek(self, made: Made) -> list[Principal | Unknown]:
+        found: list[Principal | Unknown] = []
+        self.keys.seek(made.secret, found.append)
+        return found
 
 
-def test_a_secret_finds_what_its_key_stands_for() -> None:
-    row, secret = minted(1, models=frozenset({ModelName("npc")}), highest_priority=Priority.REALTIME)
-    keyring: Keyring = keys_with(row)
-    expected = Principal(row.id, row.tenant, frozenset({ModelName("npc")}), Priority.REALTIME)
-    assert keyring.find(secret) == expected
-    assert keyring.find(secret) == expected  # from the cache
+ONE, TWO, THREE = Made(1), Made(2), Made(3)
 
 
-@pytest.mark.parametrize("secret", [b"", b"sk-", b"sk-unknown", b"x" * 100_000, b"\x00\xff"])
-def test_an_unknown_secret_is_nobody(secret: bytes) -> None:
-    assert keys_with(minted(1)[0]).find(secret) is None
+def test_a_key_that_is_known_is_found_at_once() -> None:
+    table = Table()
+    table.knows(ONE)
+    keyring: Keyring = table.keys
+    assert keyring.find(ONE.secret) == ONE.principal
+    assert keyring.find(ONE.secret) == ONE.principal  # by its secret now
+    assert table.asked == []
 
 
-def test_a_key_expires_by_the_clock_also_when_it_was_used_before() -> None:
-    clock = ManualClock()
-    row, secret = minted(1, expires_at_s=clock.wall() + 10)
-    keys = keys_with(row, clock=clock)
-    assert keys.find(secret) is not None
-    clock.advance(9.9)
-    assert keys.find(secret) is not None
-    clock.advance(0.1)
-    assert keys.find(secret) is None
+@pytest.mark.parametrize("secret", [b"", b"sk-", b"sk-unknown", b"x" * 100_000, b"\x00\xff", ONE.secret[:-1] + b"!"])
+def test_what_nobody_made_is_refused_and_asks_nobody(secret: bytes) -> None:
+    table = Table()
+    table.knows(ONE)
+    assert table.keys.find(secret) is Unknown.REFUSED
 
 
-def test_a_revoked_key_is_gone_at_once_also_when_it_was_used_before() -> None:
-    (one, secret), (two, other) = minted(1), minted(2)
-    feed = KeyFeed()
-    feed.update([one, two])
-    keys = Keys(SEAL, ManualClock())
-    keys.apply(feed.all())
-    assert keys.find(secret) is not None
-    change = feed.update([two])
-    assert change is not None
-    assert keys.apply(change)
-    assert keys.find(secret) is None
-    assert keys.find(other) is not None
+def test_a_flood_of_unknown_keys_costs_a_hash_each_and_leaves_nothing() -> None:
+    table = Table()
+    for number in range(2000):
+        guess = b"sk-" + SeededRng(number).token_bytes(20).hex().encode()
+        assert len(guess) == len(ONE.secret)
+        assert table.keys.find(guess) is Unknown.REFUSED
+    table.pass_time(1.0)
+    assert table.asked == []
+    assert len(table.keys) == 0
 
 
-def test_what_is_remembered_stays_bounded_and_right() -> None:
-    made = [minted(number) for number in range(20)]
-    keys = keys_with(*(row for row, _ in made), max_cached=3)
-    for _ in range(2):
-        for row, secret in made:
-            found = keys.find(secret)
-            assert found is not None
-            assert found.key == row.id
+def test_look_ups_of_one_turn_go_together_and_each_key_once() -> None:
+    table = Table()
+    assert table.keys.find(ONE.secret) is Unknown.UNSEEN
+    found = [table.seek(one) for one in (ONE, TWO, ONE)]
+    assert table.asked == []  # the turn is not over
+    table.timers.advance(0.0)
+    assert table.asked == [(ONE.digest, TWO.digest)]
+    late = table.seek(ONE)
+    table.timers.advance(0.0)
+    assert len(table.asked) == 1  # it is on its way
+    table.keys.take(LookedUp((ONE.entry,), (TWO.digest,)))
+    assert [*found, late] == [[ONE.principal], [Unknown.REFUSED], [ONE.principal], [ONE.principal]]
+    assert table.keys.waiting == 0
+    assert table.keys.find(ONE.secret) == ONE.principal
+    assert table.keys.find(TWO.secret) is Unknown.REFUSED
 
 
-def test_a_missed_message_is_noticed_and_all_keys_mend_it() -> None:
-    (one, _), (two, _), (three, secret) = minted(1), minted(2), minted(3)
-    feed = KeyFeed()
-    keys = Keys(SEAL, ManualClock())
-    keys.apply(feed.all())
-    assert feed.update([one]) is not None  # lost on its way
-    assert feed.update([one, two]) is not None  # this one too
-    change = feed.update([one, two, three])
-    assert change is not None
-    assert not keys.apply(change)
-    assert keys.find(secret) is None
-    assert keys.apply(feed.all())
-    assert len(keys) == 3
-    assert keys.apply(change)  # comes late: it is part of what is known
-    assert len(keys) == 3
+def test_a_look_up_ends_in_time_and_its_answer_counts_also_when_it_comes_later() -> None:
+    table = Table()
+    found = table.seek(ONE)
+    table.pass_time(LOOK_UP_S * 0.99)
+    assert found == []
+    table.pass_time(LOOK_UP_S * 0.02)
+    assert found == [Unknown.UNAVAILABLE]
+    assert table.keys.find(ONE.secret) is Unknown.UNSEEN
+    again = table.seek(ONE)
+    table.pass_time(LOOK_UP_S * 0.5)
+    table.knows(ONE)
+    assert again == [ONE.principal]
+    assert found == [Unknown.UNAVAILABLE]
+    assert table.keys.find(ONE.secret) == ONE.principal
 
 
-def test_nothing_changed_is_no_message() -> None:
-    row, _ = minted(1)
-    feed = KeyFeed()
-    assert feed.update([row]) is not None
-    assert feed.update([row]) is None
+def test_the_end_of_an_older_look_up_is_not_that_of_a_newer_one() -> None:
+    table = Table()
+    first = table.seek(ONE)
+    table.pass_time(LOOK_UP_S / 2)
+    table.keys.take(LookedUp(unavailable=(ONE.digest,)))
+    assert first == [Unknown.UNAVAILABLE]
+    second = table.seek(ONE)
+    table.pass_time(LOOK_UP_S * 0.6)
+    assert second == []
 
 
-@given(st.lists(st.sets(st.integers(0, 7)), max_size=12))
-@settings(deadline=None)
-def test_a_worker_that_hears_everything_knows_what_the_parent_knows(steps: list[set[int]]) -> None:
-    made = {number: minted(number) for number in range(8)}
-    feed = KeyFeed()
-    keys = Keys(SEAL, ManualClock())
-    keys.apply(feed.all())
-    for step in steps:
-        change = feed.update(made[number][0] for number in step)
-        if change is not None:
-            travelled = msgspec.msgpack.decode(msgspec.msgpack.encode(change), type=KeysChanged)
-            assert keys.apply(travelled)
-        assert {number for number, (_, secret) in made.items() if keys.find(secret)} == step
+def test_a_store_that_is_away_refuses_nobody() -> None:
+    table = Table()
+    found = table.seek(ONE)
+    table.pass_time(0.0)
+    table.keys.take(LookedUp(unavailable=(ONE.digest,)))
+    assert found == [Unknown.UNAVAILABLE]
+    assert table.keys.find(ONE.secret) is Unknown.UNSEEN  # nothing was learned
 
 
-class BrokenKeys(MemoryKeys):
-    """A store that can be switched off."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.broken = False
-
-    async def revision(self) -> Revision:
-        if self.broken:
-            raise StoreError("away")
-        return await super().revision()
+def test_a_miss_is_remembered_for_a_while_and_ends_when_the_key_is_made() -> None:
+    table = Table()
+    table.keys.take(LookedUp(missing=(ONE.digest, TWO.digest)))
+    assert table.keys.find(ONE.secret) is Unknown.REFUSED
+    table.keys.forget(Forget(digests=frozenset({ONE.digest})))
+    assert table.keys.find(ONE.secret) is Unknown.UNSEEN
+    assert table.keys.find(TWO.secret) is Unknown.REFUSED
+    table.pass_time(MISS_S)
+    assert table.keys.find(TWO.secret) is Unknown.UNSEEN
 
 
-def test_the_watch_publishes_what_changed_and_keeps_keys_while_the_store_is_away(
-    log: logging.Logger, caplog: pytest.LogCaptureFixture
-) -> None:
-    (one, secret), (two, other), (fixed, configured) = minted(1), minted(2), minted(3)
-    keys = Keys(SEAL, ManualClock())
-    heard = asyncio.Queue[KeysPatched]()
+def test_a_key_expires_by_the_wall_clock_also_when_it_was_used_before() -> None:
+    table = Table()
+    made = Made(1, expires_at_s=table.clock.wall() + 10)
+    table.knows(made)
+    assert table.keys.find(made.secret) == made.principal
+    table.clock.advance(9.9)
+    assert table.keys.find(made.secret) == made.principal
+    table.clock.advance(0.1)
+    assert table.keys.find(made.secret) is Unknown.REFUSED
+    table.clock.set_wall(table.clock.wall() - 100)  # a clock that jumps back brings it back by a look-up only
+    assert table.keys.find(made.secret) is Unknown.UNSEEN
 
-    async def publish(change: KeysPatched) -> None:
-        keys.apply(change)
-        heard.put_nowait(change)
 
-    async def scenario() -> None:
-        store, feed = BrokenKeys(), KeyFeed()
-        keys.apply(feed.all())
-        watch = KeyWatch(store, feed, publish, clock=ManualClock(), log=log, fixed=(fixed,), every_s=0.001)
-        await watch.refresh()
-        assert keys.find(configured) is not None
-        task = asyncio.create_task(watch.run())
-        try:
-            async with asyncio.timeout(5):
-                await heard.get()
-                await store.add(one)
-                await heard.get()
-                assert keys.find(secret) is not None
-                store.broken = True
-                await store.add(two)
-                await eventually(lambda: "stay in use" in caplog.text)
-                assert keys.find(secret) is not None
-                assert keys.find(other) is None
-                store.broken = False
-                await heard.get()
-                assert keys.find(other) is not None
-            store.broken = True
-            with pytest.raises(StoreError):
-                await watch.fix(())
-            store.broken = False
-            await watch.refresh()
-            assert keys.find(configured) is not None  # a configuration that was not taken changed nothing
-            await watch.fix(())
-            assert keys.find(configured) is None
-        finally:
-            task.cancel()
+def test_a_key_that_ended_on_its_way_here_is_refused() -> None:
+    table = Table()
+    made = Made(1, expires_at_s=table.clock.wall() - 1)
+    found = table.seek(made)
+    table.knows(made)
+    assert found == [Unknown.REFUSED]
 
-    asyncio.run(scenario())
-    assert caplog.text.count("stay in use") == 1
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        (Forget(), {1, 2, 3}),
+        (Forget(digests=frozenset({ONE.digest})), {2, 3}),
+        (Forget(tenants=frozenset({TenantId("tenant-2")})), {1, 3}),
+        (Forget(organizations=frozenset({OrganizationId("acme")})), {1, 2}),
+        (Forget(tenants=frozenset({TenantId("tenant-1")}), organizations=frozenset({OrganizationId("acme")})), {2}),
+        (Forget(everything=True), set[int]()),
+    ],
+)
+@pytest.mark.parametrize("used_before", [True, False])
+def test_what_is_forgotten_is_asked_for_again(told: Forget, left: set[int], *, used_before: bool) -> None:
+    table = Table()
+    made = {1: ONE, 2: TWO, 3: Made(3, organization="acme")}
+    table.knows(*made.values())
+    if used_before:
+        for one in made.values():
+            table.keys.find(one.secret)
+    table.keys.forget(msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Forget))
+    for number, one in made.items():
+        assert table.keys.find(one.secret) == (one.principal if number in left else Unknown.UNSEEN)
+
+
+def test_keys_of_the_configuration_look_like_anything_and_need_nobody() -> None:
+    table = Table()
+    fixed = {b"a-secret-of-any-shape": ONE.principal, TWO.secret: THREE.principal}
+    table.knows(TWO)
+    assert table.keys.find(TWO.secret) == TWO.principal
+    table.keys.fix(fixed)
+    for secret, principal in fixed.items():
+        assert table.keys.find(secret) == principal
+    table.keys.forget(Forget(everything=True))
+    assert table.keys.find(b"a-secret-of-any-shape") == ONE.principal
+    table.keys.fix({})
+    assert table.keys.find(b"a-secret-of-any-shape") is Unknown.REFUSED
+    assert table.keys.find(TWO.secret) is Unknown.UNSEEN
+
+
+def test_keys_that_nobody_confirms_are_forgotten_when_they_are_too_old() -> None:
+    table = Table()
+    table.knows(ONE)
+    table.pass_time(99.0)
+    assert table.keys.sweep()
+    table.keys.forget(Forget())  # the store was asked, nothing had changed
+    table.pass_time(99.0)
+    assert table.keys.sweep()
+    assert table.keys.find(ONE.secret) == ONE.principal
+    table.pass_time(1.1)
+    assert not table.keys.sweep()
+    assert table.keys.find(ONE.secret) is Unknown.UNSEEN
+    assert table.keys.sweep()  # said once
+
+
+def test_the_least_recently_used_key_goes_first() -> None:
+    table = Table(max_known=3, max_secrets=1)
+    table.knows(ONE, TWO, THREE)
+    assert table.keys.find(ONE.secret) == ONE.principal
+    table.knows(Made(4))
+    assert table.keys.find(TWO.secret) is Unknown.UNSEEN
+    for one in (ONE, THREE, Made(4)):
+        assert table.keys.find(one.secret) == one.principal
+    assert len(table.keys) == 3
+
+
+def test_who_waits_is_bounded() -> None:
+    table = Table(max_waiting=2)
+    first, second, third = table.seek(ONE), table.seek(ONE), table.seek(TWO)
+    assert third == []  # never before `seek` returns
+    table.timers.advance(0.0)
+    assert third == [Unknown.UNAVAILABLE]
+    assert table.asked == [(ONE.digest,)]
+    table.knows(ONE)
+    assert first == second == [ONE.principal]
+    assert table.seek(TWO) == []
+    assert table.keys.waiting == 1
+
+
+def test_misses_are_bounded() -> None:
+    table = Table()
+    digests = [number.to_bytes(32) for number in range(MAX_MISSES)]
+    table.keys.take(LookedUp(missing=(ONE.digest, *digests)))
+    assert table.keys.find(ONE.secret) is Unknown.UNSEEN
+
+
+def test_quotas_that_are_alike_are_kept_once() -> None:
+    table = Table()
+
+    def bounded(number: int) -> Entry:
+        made = Made(number)
+        owner = Owner(made.principal.tenant, made.principal.organization, Quota(tokens_per_minute=1000))
+        return Entry(made.digest, msgspec.structs.replace(made.principal, owner=owner), None)
+
+    answer = LookedUp((bounded(1), bounded(2)))
+    table.keys.take(msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=LookedUp))
+    one, two = table.keys.find(ONE.secret), table.keys.find(TWO.secret)
+    assert isinstance(one, Principal)
+    assert isinstance(two, Principal)
+    assert one.owner == bounded(1).principal.owner
+    assert one.owner is not None
+    assert two.owner is not None
+    assert one.owner.tenant_quota is two.owner.tenant_quota
+
+
+def test_a_principal_travels() -> None:
+    principal = Principal(
+        KeyId("k"),
+        TenantId("t"),
+        frozenset({ModelName("npc")}),
+        Priority.BATCH,
+        networks=("10.0.0.0/8",),
+        suspended=True,
+    )
+    answer = LookedUp((Entry(b"d" * 32, principal, 12.5),), (b"m",), (b"u",))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=LookedUp) == answer

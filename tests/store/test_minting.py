@@ -6,31 +6,74 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spillway.core.errors import ConfigError, StoreError
-from spillway.core.ids import KeyId, TenantId
-from spillway.store.minting import digest_of, load_seal, mint, row_for
+from spillway.core.ids import TenantId
+from spillway.store.minting import (
+    CHECK_CHARACTERS,
+    RANDOM_CHARACTERS,
+    digest_of,
+    fingerprint_of,
+    load_seal,
+    mint,
+    new_secret,
+    seal_of,
+)
 from spillway.store.opening import sqlite_path
 from spillway.testing.rng import SeededRng
 
+SEAL = b"s" * 32
+
 
 def test_a_minted_key_keeps_no_secret() -> None:
-    row, secret = mint(SeededRng(1), b"s" * 32, now_s=5.0, tenant=TenantId("acme"), name="ci")
-    word = secret.removeprefix("sk-")
-    assert len(word) * 5 >= 160
-    assert secret.encode() not in msgspec.msgpack.encode(row)
-    assert word[:-4] not in repr(row)
+    row, secret = mint(SeededRng(1), SEAL, now_s=5.0, tenant=TenantId("acme"), name="ci")
+    assert len(secret) == len("sk-") + RANDOM_CHARACTERS + CHECK_CHARACTERS
+    assert RANDOM_CHARACTERS * 5 >= 160
+    kept = msgspec.msgpack.encode(row)
+    assert secret.encode() not in kept
+    assert secret[:-CHECK_CHARACTERS].encode() not in kept
+    assert secret[3:-CHECK_CHARACTERS] not in repr(row)
     assert row.last4 == secret[-4:]
-    assert row.digest == digest_of(secret.encode(), b"s" * 32)
-    assert row.digest != digest_of(secret.encode(), b"t" * 32)
+    assert row.digest == digest_of(secret.encode(), SEAL)
+    assert len(row.digest) == 32
     assert row.created_at_s == 5.0
-    again, _ = mint(SeededRng(2), b"s" * 32, now_s=5.0, tenant=TenantId("acme"))
+    again, _ = mint(SeededRng(2), SEAL, now_s=5.0, tenant=TenantId("acme"))
     assert again.id != row.id
 
 
-def test_a_configured_secret_gets_the_same_digest() -> None:
-    row = row_for("sk-demo", b"s" * 32, key=KeyId("demo"), now_s=1.0, tenant=TenantId("acme"))
-    assert (row.id, row.digest, row.last4) == ("demo", digest_of(b"sk-demo", b"s" * 32), "demo")
+def test_a_secret_that_was_not_made_with_this_seal_is_known_by_itself() -> None:
+    secret, digest = new_secret(SeededRng(1), SEAL)
+    assert digest_of(secret.encode(), SEAL) == digest
+    assert digest_of(secret.encode(), b"t" * 32) is None
+
+
+@given(st.integers(0, 42), st.binary(min_size=1, max_size=1))
+def test_one_wrong_character_is_enough(place: int, other: bytes) -> None:
+    secret = new_secret(SeededRng(1), SEAL)[0].encode()
+    changed = secret[:place] + other + secret[place + 1 :]
+    assert (digest_of(changed, SEAL) is None) == (changed != secret)
+
+
+@given(st.one_of(st.binary(max_size=64), st.text(max_size=64).map(lambda text: f"sk-{text}".encode())))
+def test_what_is_made_up_is_no_secret(made_up: bytes) -> None:
+    assert digest_of(made_up, SEAL) is None
+
+
+def test_seals_of_several_hosts_come_from_the_configuration(tmp_path: Path) -> None:
+    assert seal_of("5a" * 32, tmp_path, SeededRng(1)) == b"\x5a" * 32
+    assert list(tmp_path.iterdir()) == []
+    assert seal_of(None, tmp_path, SeededRng(1)) == load_seal(tmp_path, SeededRng(2))
+    for wrong in ("5a" * 31, "5a" * 33, "zz" * 32, ""):
+        with pytest.raises(ConfigError, match="64 hex digits") as raised:
+            seal_of(wrong, tmp_path, SeededRng(1))
+        assert not wrong or wrong not in str(raised.value)
+
+
+def test_fingerprints_tell_seals_apart_and_nothing_of_them() -> None:
+    assert fingerprint_of(SEAL) == fingerprint_of(SEAL) != fingerprint_of(b"t" * 32)
+    assert fingerprint_of(SEAL) not in SEAL
 
 
 def test_the_seal_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

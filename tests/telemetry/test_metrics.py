@@ -267,7 +267,7 @@ def test_totals_are_the_sum_of_all_that_ever_reported(workers: list[dict[Labels,
 def test_the_parents_own_report_is_part_of_the_total() -> None:
     parent = ParentMetrics()
     parent.worker_died()
-    own = parent.report(workers=2, keys=5, ingested=10, known=1, corrupt=0, spool_bytes=77, store_up=True)
+    own = parent.report(workers=2, ingested=10, known=1, corrupt=0, spool_bytes=77, store_up=True)
     totals = Totals()
     totals.add("w1", report_of({("a",): 3}))
     samples = parsed(render(totals.total(own)))

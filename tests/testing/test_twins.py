@@ -10,7 +10,7 @@ from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.rng import Rng
 from spillway.core.usage import UsageRecord
-from spillway.gateway.ports import Keyring, Observer, UsageSink
+from spillway.gateway.ports import Keyring, Observer, Principal, Unknown, UsageSink
 from spillway.testing.clock import ManualClock, ManualTimers
 from spillway.testing.memory import MemoryKeyring, MemoryUsageSink, RecordingObserver
 from spillway.testing.rng import SeededRng
@@ -78,9 +78,16 @@ def test_twins_of_the_gateways_ports() -> None:
     watched: Observer = observer
     principal = keys.add(b"sk-1", tenant="studio", models=frozenset({ModelName("m")}))
     assert keyring.find(b"sk-1") == principal
-    assert keyring.find(b"sk-2") is None
+    assert keyring.find(b"sk-2") is Unknown.REFUSED
+    keys.unseen.add(b"sk-1")
+    assert keyring.find(b"sk-1") is Unknown.UNSEEN
+    found: list[Principal | Unknown] = []
+    keyring.seek(b"sk-1", found.append)
+    assert found == []
+    keys.answer()
+    assert found == [principal]
     keys.revoke(b"sk-1")
-    assert keyring.find(b"sk-1") is None
+    assert keyring.find(b"sk-1") is Unknown.REFUSED
     for request in ("a", "b", "a"):
         usage.put(record(request))
     assert (sink.duplicates, sink.total.completion_tokens) == (["a"], 6)

@@ -32,8 +32,9 @@ _KEY_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 _PRIORITY = b"x-priority"
 _DEADLINE = b"x-deadline-ms"
 _HOPS = b"x-spillway-hops"
+_FORWARDED = b"x-forwarded-for"
 _READ = _KEY_HEADERS | _SESSION_HEADERS | {
-    b"x-request-id", b"traceparent", b"content-encoding", _PRIORITY, _DEADLINE, _HOPS,
+    b"x-request-id", b"traceparent", b"content-encoding", _PRIORITY, _DEADLINE, _HOPS, _FORWARDED,
 }  # fmt: skip
 """All other headers are passed over."""
 _JSON = b"content-type: application/json\r\n"
@@ -90,7 +91,7 @@ class DataPlane:
 
     def _take(self, exchange: Exchange, path: bytes, kind: Kind) -> None:
         secret = client_id = traceparent = b""
-        session = priority = ""
+        session = priority = forwarded = ""
         deadline_s: Seconds | None = None
         encoded, hops = False, 0
         for name, value in exchange.headers:
@@ -112,6 +113,8 @@ class DataPlane:
                 deadline_s = _seconds_of_ms(value)
             elif name == _HOPS:
                 hops = 1 if value.strip() not in (b"", b"0") else 0
+            elif name == _FORWARDED:
+                forwarded = f"{forwarded},{value.decode('latin-1')}" if forwarded else value.decode("latin-1")
             else:
                 secret = secret or value
         request = self._ids.next()
@@ -124,11 +127,23 @@ class DataPlane:
         if client_id and _REQUEST_ID.match(client_id):
             extra += b"x-client-request-id: %b\r\n" % client_id
         extra += self._tracing.begin(request, traceparent)
-        call = self._pipeline.take(
-            Ask(request, kind, path, secret, exchange.body, extra, session, priority, deadline_s, hops), client
+        ask = Ask(
+            request,
+            kind,
+            path,
+            secret,
+            exchange.body,
+            extra,
+            session,
+            priority,
+            deadline_s,
+            hops,
+            exchange.peer,
+            forwarded,
         )
-        if call is not None:
-            exchange.listener = call
+        alive = self._pipeline.take(ask, client)
+        if alive is not None:
+            exchange.listener = alive
 
     def _refuse_method(self, exchange: Exchange) -> None:
         self._observer.refused(Outcome.METHOD_NOT_ALLOWED)

@@ -1,5 +1,6 @@
 """The public paths that are not hot: models and health. What is not built answers 404 `unsupported_endpoint`."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from starlette.applications import Starlette
@@ -11,30 +12,44 @@ from starlette.routing import Route
 from spillway.api.errors import error_answer
 from spillway.core.ids import ModelName
 from spillway.core.outcome import Outcome
-from spillway.gateway.ports import Keyring, Principal
+from spillway.gateway.networks import Networks
+from spillway.gateway.pipeline import CANNOT_TELL
+from spillway.gateway.ports import Keyring, Principal, Unknown
 from spillway.wire import openai
 
 _JSON = "application/json"
 
 
 def public_app(
-    keyring: Keyring, models: Callable[[], Mapping[str, ModelName]], started_at_s: int, ready: Callable[[], bool]
+    keyring: Keyring,
+    models: Callable[[], Mapping[str, ModelName]],
+    networks: Callable[[], Networks],
+    started_at_s: int,
+    ready: Callable[[], bool],
 ) -> Starlette:
-    """`models`: public names, aliases included, and the model each stands for; read anew for each request.
+    """`models`: public names, aliases included, and the model each stands for; it and `networks` are read anew for each request.
 
     `ready` False: draining or not yet serving.
     """
 
+    async def caller(request: Request) -> Principal | Response:
+        principal = await _identified(_secret(request), keyring)
+        if isinstance(principal, Unknown):
+            return _unknown(principal)
+        peer = "" if request.client is None else request.client.host
+        barred = networks().bars(principal, peer, ",".join(request.headers.getlist("x-forwarded-for")))
+        return principal if barred is None else _error(Outcome.FORBIDDEN, barred.message, barred.code)
+
     async def list_models(request: Request) -> Response:
-        principal = _caller(request, keyring)
-        if principal is None:
-            return _error(Outcome.UNAUTHENTICATED)
+        principal = await caller(request)
+        if isinstance(principal, Response):
+            return principal
         return Response(openai.models_body(_allowed(principal, models()), started_at_s), media_type=_JSON)
 
     async def one_model(request: Request) -> Response:
-        principal = _caller(request, keyring)
-        if principal is None:
-            return _error(Outcome.UNAUTHENTICATED)
+        principal = await caller(request)
+        if isinstance(principal, Response):
+            return principal
         wanted = ModelName(request.path_params["model"])
         if wanted not in _allowed(principal, models()):
             return _error(Outcome.MODEL_NOT_FOUND)
@@ -57,11 +72,33 @@ def public_app(
     )
 
 
-def _caller(request: Request, keyring: Keyring) -> Principal | None:
+def _secret(request: Request) -> bytes:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         secret = request.headers.get("x-api-key") or request.headers.get("api-key") or ""
-    return keyring.find(secret.strip().encode())
+    return secret.strip().encode()
+
+
+async def _identified(secret: bytes, keyring: Keyring) -> Principal | Unknown:
+    found = keyring.find(secret)
+    if found is not Unknown.UNSEEN:
+        return found
+    answer: asyncio.Future[Principal | Unknown] = asyncio.get_running_loop().create_future()
+
+    def told(found: Principal | Unknown) -> None:
+        if not answer.done():  # else the client left
+            answer.set_result(found)
+
+    keyring.seek(secret, told)
+    return await answer
+
+
+def _unknown(unknown: Unknown) -> Response:
+    if unknown is Unknown.REFUSED:
+        return _error(Outcome.UNAUTHENTICATED)
+    answer = _error(Outcome.UNAVAILABLE, CANNOT_TELL)
+    answer.headers["retry-after"] = "1"
+    return answer
 
 
 def _allowed(principal: Principal, models: Mapping[str, ModelName]) -> list[ModelName]:
@@ -70,8 +107,8 @@ def _allowed(principal: Principal, models: Mapping[str, ModelName]) -> list[Mode
     return [ModelName(name) for name in names if principal.models is None or models[name] in principal.models]
 
 
-def _error(outcome: Outcome) -> Response:
-    status, body = error_answer(outcome)
+def _error(outcome: Outcome, message: str = "", code: str | None = None) -> Response:
+    status, body = error_answer(outcome, message, code=code)
     return Response(body, status, media_type=_JSON)
 
 

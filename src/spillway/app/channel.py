@@ -12,8 +12,8 @@ from typing import Generic, TypeVar, cast
 
 import msgspec
 
-MAX_MESSAGE_BYTES = 256 << 20
-"""A message carries at most a snapshot of all keys; a longer one means that the other side is broken."""
+MAX_MESSAGE_BYTES = 64 << 20
+"""Configurations and reports are far smaller: a longer message means that the other side is broken."""
 
 _LENGTH = struct.Struct("!I")
 Incoming = TypeVar("Incoming")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from spillway.app.member import Member
-from spillway.app.messages import Drain, Told, ToWorker
+from spillway.app.messages import Drain, FromWorker, ToWorker
 from spillway.core.clock import Seconds
 from spillway.core.errors import SpillwayError
 
@@ -34,16 +34,14 @@ class Crew:
         listeners: list[socket.socket],
         tasks: asyncio.TaskGroup,
         begin: Callable[[int], Iterable[ToWorker]],
-        told: Callable[[Member, Told], None],
-        closed_segment: Callable[[str], None],
+        heard: Callable[[Member, FromWorker], None],
         retired: Retired,
         log: logging.Logger,
     ) -> None:
         self._listeners = listeners
         self._tasks = tasks
         self._begin = begin
-        self._told = told
-        self._closed_segment = closed_segment
+        self._heard = heard
         self._retired = retired
         self._log = log
         self._slots: list[Member | None] = [None] * len(listeners)
@@ -124,7 +122,7 @@ class Crew:
     async def _started(self, slot: int) -> Member:
         """A new worker, which is not in its slot yet. OSError where the system gives no process."""
         self._count += 1
-        member = Member(f"w{slot}-{self._count}", self._listeners[slot], self._told, self._closed_segment, self._log)
+        member = Member(f"w{slot}-{self._count}", self._listeners[slot], self._heard, self._log)
         await member.start(self._begin(slot))
         self._alive.add(member)  # nothing was sent to the others since its first messages
         if self._stopping:

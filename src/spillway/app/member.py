@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from spillway.app.channel import Channel
-from spillway.app.messages import FromWorker, SegmentClosed, Serving, Told, ToWorker
+from spillway.app.messages import FromWorker, Serving, ToWorker
 from spillway.core.clock import Seconds
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
@@ -26,16 +26,15 @@ class Member:
         self,
         name: str,
         listener: socket.socket,
-        told: Callable[["Member", Told], None],
-        closed_segment: Callable[[str], None],
+        heard: Callable[["Member", FromWorker], None],
         log: logging.Logger,
     ) -> None:
+        """`heard` gets all that the worker says."""
         self.name = name  # unique over the parent's life: successors have names of their own
         self.heard_at: Seconds | None = None  # loop time of its latest word
         self._serves: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._listener = listener
-        self._told = told
-        self._closed_segment = closed_segment
+        self._heard = heard
         self._log = log
         self._channel: Channel[FromWorker] | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -97,13 +96,9 @@ class Member:
 
     def _received(self, message: FromWorker) -> None:
         self.heard_at = asyncio.get_running_loop().time()
-        match message:
-            case Serving():
-                self._answered(serves=True)
-            case Told():
-                self._told(self, message)
-            case SegmentClosed():
-                self._closed_segment(message.name)
+        if isinstance(message, Serving):
+            self._answered(serves=True)
+        self._heard(self, message)
 
     def _answered(self, *, serves: bool) -> None:
         if not self._serves.done():

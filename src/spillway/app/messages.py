@@ -4,7 +4,7 @@ import msgspec
 
 from spillway.config import Configuration
 from spillway.core.clock import Seconds
-from spillway.store.keyring import KeysChanged
+from spillway.store.keyring import Forget, LookedUp, LookUp
 from spillway.telemetry.metrics import Report
 from spillway.traffic.events import DrainSet, LimitSet, Scraped
 from spillway.traffic.snapshot import Snapshot
@@ -13,21 +13,17 @@ from spillway.traffic.snapshot import Snapshot
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """The first message: everything a worker needs to serve."""
+    """The first message: everything a worker needs to serve. `seal`: what digests of keys are made with."""
 
     configuration: Configuration
     home: str
     member: int
     members: int
-    keys: KeysChanged
+    seal: bytes
 
 
 class Reconfigure(msgspec.Struct, frozen=True, tag=True):
     configuration: Configuration
-
-
-class Keys(msgspec.Struct, frozen=True, tag=True):
-    changed: KeysChanged
 
 
 class Operate(msgspec.Struct, frozen=True, tag=True):
@@ -48,7 +44,7 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     within_s: Seconds
 
 
-ToWorker = Begin | Reconfigure | Keys | Operate | Gauged | Drain
+ToWorker = Begin | Reconfigure | LookedUp | Forget | Operate | Gauged | Drain
 
 # Worker to parent
 
@@ -70,4 +66,4 @@ class SegmentClosed(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
-FromWorker = Serving | Told | SegmentClosed
+FromWorker = Serving | Told | SegmentClosed | LookUp

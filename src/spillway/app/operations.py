@@ -23,7 +23,7 @@ from spillway.core.usage import UsageRecord
 from spillway.store.minting import LONGEST_LIFE_S, mint
 from spillway.store.opening import Stores
 from spillway.store.rows import Grain, HourQuery, KeyRow
-from spillway.store.watch import KeyWatch
+from spillway.store.watch import ChangeWatch
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import DrainSet, LimitSet
 from spillway.traffic.snapshot import PoolView
@@ -37,7 +37,7 @@ class Steered(Protocol):
     configuration: Configuration
     overview: Overview
     stores: Stores
-    keys: KeyWatch
+    keys: ChangeWatch
     seal: bytes
     clock: SystemClock
     rng: SystemRng

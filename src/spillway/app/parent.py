@@ -18,7 +18,17 @@ from spillway.app.admin_server import AdminServer, admin_token, allowed_hosts
 from spillway.app.crew import Crew
 from spillway.app.listeners import listen, vacant
 from spillway.app.member import Member
-from spillway.app.messages import Begin, Gauged, Keys, Operate, Reconfigure, Told, ToWorker
+from spillway.app.messages import (
+    Begin,
+    FromWorker,
+    Gauged,
+    Operate,
+    Reconfigure,
+    SegmentClosed,
+    Serving,
+    Told,
+    ToWorker,
+)
 from spillway.app.operations import ParentOperations
 from spillway.app.overview import Overview
 from spillway.app.system import SystemClock, SystemRng
@@ -26,15 +36,15 @@ from spillway.app.trial import try_out
 from spillway.backends.gauges import Scraper
 from spillway.backends.pools import PoolBackends
 from spillway.config import Configuration
-from spillway.config.keys import key_rows
 from spillway.console.pages import fleet_page
 from spillway.core.errors import ConfigError, StoreError
+from spillway.store.directory import Directory
 from spillway.store.intake import Intake
-from spillway.store.keyring import KeyFeed, KeysPatched
-from spillway.store.minting import load_seal
+from spillway.store.keyring import Forget, LookUp
+from spillway.store.minting import fingerprint_of, seal_of
 from spillway.store.opening import Stores
 from spillway.store.retention import Retention
-from spillway.store.watch import KeyWatch
+from spillway.store.watch import ChangeWatch
 from spillway.telemetry.parent_metrics import ParentMetrics
 from spillway.telemetry.prometheus import render
 from spillway.traffic.events import DrainSet, LimitSet, Scraped
@@ -62,7 +72,6 @@ class Parent:
         self._path = path
         self._environ = environ
         self._log = log
-        self._feed = KeyFeed()
         self._operated: dict[str, Operate] = {}  # what operators set by hand, by what it is about
         self._stopping = asyncio.Event()
         self._metrics = ParentMetrics()
@@ -78,11 +87,13 @@ class Parent:
             await vacant(address)
         async with AsyncExitStack() as stack:
             self.stores = await stack.enter_async_context(Stores(self.configuration.store, self.home))
-            self.seal = load_seal(self.home, self.rng)
+            self.seal = seal_of(gateway.key_secret, self.home, self.rng)
+            await self.stores.check_seal(fingerprint_of(self.seal))
             self.intake = Intake(self.home / "spool", self.stores.usage, log=self._log)
             await self._take_in()  # what an earlier life left
-            self.keys = self._key_watch()
-            await self.keys.refresh()
+            self._directory = Directory(self.stores.keys, self.configuration.terms(), clock=self.clock, log=self._log)
+            self.keys = ChangeWatch(self.stores.changes, self._publish, log=self._log)
+            await self.keys.start()
             self._warn_of_small_limits()
             self._engines.configure(self.configuration.upstreams())
             stack.callback(self._engines.close)
@@ -95,8 +106,7 @@ class Parent:
                     listeners,
                     tasks,
                     self._first_messages,
-                    self._told,
-                    self.intake.announce,
+                    self._heard,
                     self._retired,
                     self._log,
                 )
@@ -104,6 +114,7 @@ class Parent:
                 retention = Retention(self.stores.usage, self.configuration.store, self.clock, self._log)
                 endless = (
                     self.keys.run(),
+                    self._directory.run(),
                     self.intake.run(),
                     retention.run(),
                     crew.watch(),
@@ -133,7 +144,6 @@ class Parent:
         intake = self.intake.state
         own = self._metrics.report(
             workers=self.overview.workers,
-            keys=len(self._feed),
             ingested=intake.ingested,
             known=intake.known,
             corrupt=intake.corrupt,
@@ -151,8 +161,8 @@ class Parent:
     async def reload(self) -> str | None:
         """Read the file again. A bad one changes nothing; returns why."""
         try:
-            await self._read_again()
-        except (ConfigError, StoreError) as error:
+            self._read_again()
+        except ConfigError as error:
             self._log.error("the configuration is not used, the old one stays: %s", error)
             return str(error)
         return None
@@ -163,25 +173,23 @@ class Parent:
 
     # What keeps it going
 
-    async def _read_again(self) -> None:
+    def _read_again(self) -> None:
         configuration = config.load(self._path, self._environ)
         try_out(configuration)
-        await self.keys.fix(tuple(key_rows(configuration, self.seal, self.clock.wall())))
         self.configuration = configuration
         self._engines.configure(configuration.upstreams())
         self._tell_crew(Reconfigure(configuration))
+        self._publish(self._directory.configure(configuration.terms()))
         self._log.info("the configuration was read again")
 
     def _first_messages(self, slot: int) -> Iterator[ToWorker]:
-        yield Begin(self.configuration, str(self.home), slot, self._members, self._feed.all())
+        yield Begin(self.configuration, str(self.home), slot, self._members, self.seal)
         yield from self._operated.values()
 
-    def _key_watch(self) -> KeyWatch:
-        fixed = tuple(key_rows(self.configuration, self.seal, self.clock.wall()))
-        return KeyWatch(self.stores.keys, self._feed, self._publish_keys, clock=self.clock, log=self._log, fixed=fixed)
-
-    async def _publish_keys(self, change: KeysPatched) -> None:
-        self._tell_crew(Keys(change))
+    def _publish(self, forget: Forget) -> None:
+        if forget.names_any():
+            self._directory.overtaken()
+        self._tell_crew(forget)
 
     def _tell_crew(self, message: ToWorker) -> None:
         if self._crew is not None:
@@ -210,8 +218,16 @@ class Parent:
         part = msgspec.structs.replace(event, foreign=event.foreign / self._members)
         self._tell_crew(Gauged(part))
 
-    def _told(self, member: Member, told: Told) -> None:
-        self.overview.told(member.name, told)
+    def _heard(self, member: Member, message: FromWorker) -> None:
+        match message:
+            case Told():
+                self.overview.told(member.name, message)
+            case SegmentClosed():
+                self.intake.announce(message.name)
+            case LookUp():
+                self._directory.ask(message.digests, member.send)
+            case Serving():
+                pass
 
     async def _take_in(self) -> None:
         try:
@@ -229,10 +245,7 @@ class Parent:
             if mtime_ns == self._mtime_ns:
                 continue
             try:
-                await self._read_again()
-            except StoreError as error:
-                self._log.error("the configuration waits for the store: %s", error)
-                continue
+                self._read_again()
             except ConfigError as error:
                 self._log.error("the configuration is not used, the old one stays: %s", error)
             self._mtime_ns = mtime_ns

@@ -26,7 +26,6 @@ from spillway.app.messages import (
     Begin,
     Drain,
     Gauged,
-    Keys,
     Operate,
     Reconfigure,
     SegmentClosed,
@@ -38,20 +37,20 @@ from spillway.app.system import SystemClock, SystemRng
 from spillway.app.tracing import Tracing, tracing_of
 from spillway.backends.pools import PoolBackends
 from spillway.backends.probes import probe_forever
-from spillway.config import Configuration
+from spillway.config import Configuration, fixed_keys
 from spillway.core.clock import Seconds
 from spillway.core.errors import ConfigError, SpillwayError
 from spillway.core.ids import EndpointUrl, RequestIds
 from spillway.gateway.driver import Driver
 from spillway.gateway.journal import Journal
+from spillway.gateway.networks import Networks
 from spillway.gateway.pipeline import Pipeline
 from spillway.gateway.settle import Settlement
 from spillway.net.asgi import AsgiRoute
 from spillway.net.server import HttpServer
 from spillway.net.serving import TLS_HANDSHAKE_S
 from spillway.net.tls import server_context
-from spillway.store.keyring import Keys as Keyring
-from spillway.store.minting import load_seal
+from spillway.store.keyring import Forget, Keys, LookedUp
 from spillway.store.spool import Spool
 from spillway.telemetry import logs
 from spillway.telemetry.access_log import GatewayLog
@@ -84,9 +83,17 @@ class Worker:
         self._member, self._members = begin.member, begin.members
         self._draining = asyncio.Event()
         self._drain_s: Seconds = configuration.gateway.drain_s
-        seal = load_seal(home, rng)
-        self._keyring = Keyring(seal, clock)
-        self._keyring.apply(begin.keys)
+        self._seal = begin.seal
+        store = configuration.store
+        self._keyring = Keys(
+            begin.seal,
+            clock,
+            asyncio.get_running_loop(),
+            channel.send,
+            look_up_s=store.look_up_s,
+            max_stale_s=store.max_stale_s,
+            max_known=store.max_known_keys,
+        )
         self._metrics = GatewayMetrics(Registry(), configuration.models)
         self._tracing: Tracing = tracing_of(configuration.telemetry.trace, rng, log)
         access = GatewayLog(log, rng, share=configuration.telemetry.access_log_share)
@@ -95,7 +102,7 @@ class Worker:
             home / "spool",
             worker=f"{name}-{int(clock.wall() * 1000):x}",
             timers=asyncio.get_running_loop(),
-            settings=configuration.store.spool,
+            settings=store.spool,
             closed=lambda segment: channel.send(SegmentClosed(segment)),
         )
         self._journal = _journal(configuration, home, name, log)
@@ -113,11 +120,14 @@ class Worker:
             None if self._journal is None else self._journal.record,
             begin.members,
         )
-        self._pipeline = Pipeline(self._keyring, {}, self._driver, settlement, observer, clock, crc32(b"prefix" + seal))
+        self._pipeline = Pipeline(
+            self._keyring, {}, self._driver, settlement, observer, clock, crc32(b"prefix" + begin.seal)
+        )
         self._public = AsgiRoute(
             public_app(
                 self._keyring,
                 lambda: self._pipeline.models,
+                lambda: self._pipeline.networks,
                 int(clock.wall()),
                 lambda: not self._draining.is_set(),
             ),
@@ -176,8 +186,10 @@ class Worker:
 
     def hear(self, message: ToWorker) -> None:
         match message:
-            case Keys():
-                self._keyring.apply(message.changed)
+            case LookedUp():
+                self._keyring.take(message)
+            case Forget():
+                self._keyring.forget(message)
             case Reconfigure():
                 self._reconfigure(message.configuration)
             case Operate():
@@ -210,7 +222,8 @@ class Worker:
         self._driver.set_timeouts(configuration.timeouts())
         self._pipeline.models = configuration.public_names()
         self._pipeline.models_with_choice = configuration.models_with_choice()
-        self._pipeline.tenants = configuration.standings()
+        self._pipeline.networks = Networks(configuration.gateway.trusted_proxies)
+        self._keyring.fix(fixed_keys(configuration, self._seal))
 
     def _reconfigure(self, configuration: Configuration) -> None:
         try:
@@ -234,6 +247,10 @@ class Worker:
 
     async def _report(self) -> None:
         while True:
+            if not self._keyring.sweep():
+                self._log.warning(
+                    "the store was away for too long: all keys but those of the configuration are forgotten"
+                )
             self._tell_parent()
             await asyncio.sleep(REPORT_S)
 
@@ -258,6 +275,7 @@ class Worker:
         )
         self._metrics.decisions({kind: getattr(snapshot.counters, kind) for kind in DECISIONS})
         self._metrics.spool(unsettled=self._spool.unsettled(), lost=self._spool.lost, full=self._spool.full)
+        self._metrics.keys(len(self._keyring))
         if self._spool.full != self._spool_was_full:
             self._spool_was_full = self._spool.full
             if self._spool.full:

@@ -3,6 +3,7 @@
 Of a part that is already known to be wrong nothing more is said.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
@@ -11,10 +12,11 @@ from spillway.config.configuration import Configuration
 from spillway.config.document import Document
 from spillway.config.environment import proxy_for
 from spillway.config.problems import Path
-from spillway.config.settings import Model, Pool
+from spillway.config.settings import Model, Organization, Pool, Tenant
 from spillway.core.errors import ConfigError
 from spillway.core.ids import ModelName, PoolName
 from spillway.net.proxy import parse_proxy
+from spillway.quota.rules import Quota
 from spillway.store.opening import sqlite_path
 from spillway.traffic.validation import problems as fleet_problems
 
@@ -29,6 +31,7 @@ def check(configuration: Configuration, document: Document, environ: Mapping[str
         checks.model(name, model)
     checks.public_names()
     checks.keys()
+    checks.plans()
     checks.tenants()
     if not document.problems:
         for sentence in fleet_problems(configuration.fleet()):
@@ -65,6 +68,9 @@ class _Checks:
             self._url(("telemetry", "trace", "otlp_url"), trace_url)
         if gateway.gauges.path and not gateway.gauges.path.startswith("/"):
             self._report(("gateway", "gauges", "path"), "a path begins with /")
+        self._networks(("gateway", "trusted_proxies"), gateway.trusted_proxies)
+        if gateway.default_plan is not None:
+            self._plan(("gateway", "default_plan"), gateway.default_plan)
         if shared.url is not None:
             self._report(("shared", "url"), "shared limits are not supported yet: leave it null and run one host")
 
@@ -149,14 +155,61 @@ class _Checks:
             for place, model in enumerate(key.models or ()):
                 if model not in names and self._document.find(("models", model)) is None:
                     self._unknown(("keys", index, "models", place), "model", model)
+            if key.policy is not None:
+                self._policy(("keys", index, "policy"), key.policy)
+            self._networks(("keys", index, "networks"), key.networks)
+
+    def plans(self) -> None:
+        for name, quota in self._configuration.plans.items():
+            self._quota(("plans", name), quota)
 
     def tenants(self) -> None:
         configuration = self._configuration
+        for name, organization in configuration.organizations.items():
+            self._terms(("organizations", name), organization)
+            if organization.quota is not None and organization.quota.each_user is not None:
+                message = "bounds the end users of one tenant; give it to the organization's tenants"
+                self._report(("organizations", name, "quota", "each_user"), message, at_key=True)
         for name, tenant in configuration.tenants.items():
-            if tenant.policy is not None and self._document.find(("policies", tenant.policy)) is None:
-                self._unknown(("tenants", name, "policy"), "policy", tenant.policy, "policies")
+            self._terms(("tenants", name), tenant)
+            if tenant.policy is not None:
+                self._policy(("tenants", name, "policy"), tenant.policy)
             if tenant.organization is not None and self._document.find(("organizations", tenant.organization)) is None:
                 self._unknown(("tenants", name, "organization"), "organization", tenant.organization)
+
+    def _terms(self, at: Path, terms: Organization | Tenant) -> None:
+        if terms.plan is not None:
+            self._plan((*at, "plan"), terms.plan)
+        if terms.quota is not None:
+            self._quota((*at, "quota"), terms.quota)
+
+    def _quota(self, at: Path, quota: Quota) -> None:
+        names = self._configuration.public_names()
+        for model in quota.models:
+            if self._document.find(("models", model)) is not None:
+                continue
+            here = (*at, "models", model)
+            if model in names:
+                self._report(here, f"'{model}' is another name of '{names[model]}': use that", at_key=True)
+            else:
+                self._unknown(here, "model", model)
+
+    def _plan(self, path: Path, plan: str) -> None:
+        if self._document.find(("plans", plan)) is None:
+            self._unknown(path, "plan", plan)
+
+    def _policy(self, path: Path, policy: str) -> None:
+        if self._document.find(("policies", policy)) is None:
+            self._unknown(path, "policy", policy, "policies")
+
+    def _networks(self, path: Path, networks: tuple[str, ...]) -> None:
+        if self._document.is_wrong(path):  # of wrong ones nothing is here: the places would not be right
+            return
+        for index, network in enumerate(networks):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                self._report((*path, index), f"no network: {error}")
 
     def _report(self, path: Path, message: str, *, at_key: bool = False) -> None:
         self._document.report(path, message, at_key=at_key)

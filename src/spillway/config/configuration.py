@@ -13,6 +13,7 @@ from spillway.config.settings import (
     ModelKey,
     Organization,
     OrganizationKey,
+    PlanKey,
     PolicyKey,
     Pool,
     PoolKey,
@@ -23,11 +24,12 @@ from spillway.config.settings import (
     TenantKey,
     WorkWeights,
 )
-from spillway.core.ids import ModelName, OrganizationId, PolicyName, PoolName, TenantId, VersionName
+from spillway.core.ids import ModelName, PoolName, VersionName
 from spillway.core.priority import Priority
-from spillway.gateway.ports import Standing
 from spillway.gateway.settings import ModelTimeouts
+from spillway.quota.rules import Quota
 from spillway.store.settings import Settings as StoreSettings
+from spillway.store.terms import OrganizationTerms, TenantTerms, Terms
 from spillway.telemetry.settings import Settings as TelemetrySettings
 from spillway.traffic.fleet import (
     BreakerRules,
@@ -60,6 +62,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     breaker: BreakerRules = BreakerRules()
     retries: RetryRules = RetryRules()
     policies: dict[PolicyKey, SpillPolicy] = {}
+    plans: dict[PlanKey, Quota] = {}
     organizations: dict[OrganizationKey, Organization] = {}
     tenants: dict[TenantKey, Tenant] = {}
     fairness: WorkWeights = WorkWeights()
@@ -98,12 +101,19 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             for name, pool in self.pools.items()
         ]
 
-    def standings(self) -> dict[TenantId, Standing]:
-        """The tenants of which the configuration says something."""
-        return {
-            name: Standing(tenant.organization or OrganizationId(""), tenant.policy or PolicyName(""))
-            for name, tenant in self.tenants.items()
-        }
+    def terms(self) -> Terms:
+        """What is said of tenants and organizations."""
+        return Terms(
+            tenants={
+                name: TenantTerms(one.plan, one.quota, one.suspended, one.organization, one.policy)
+                for name, one in self.tenants.items()
+            },
+            organizations={
+                name: OrganizationTerms(one.plan, one.quota, one.suspended) for name, one in self.organizations.items()
+            },
+            plans=self.plans,
+            default_plan=self.gateway.default_plan,
+        )
 
     def timeouts(self) -> dict[ModelName, ModelTimeouts]:
         """The models that have time-outs of their own."""

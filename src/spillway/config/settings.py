@@ -23,16 +23,22 @@ from spillway.core.priority import Priority
 from spillway.core.usage import Price
 from spillway.gateway.settings import GatewaySettings, ModelTimeouts
 from spillway.net.settings import ClientLimits, ServerLimits
+from spillway.quota.ledger import LedgerTimes
+from spillway.quota.rules import Quota
 from spillway.traffic.fleet import Accounting, Capacity, Slo, SpillPolicy
 
 _NAME = msgspec.Meta(pattern="^[!-~]{1,128}$", extra={"words": "a name of 1 to 128 visible ASCII characters"})
 _ADDRESS = msgspec.Meta(
     pattern=r"^(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$", extra={"words": "an address HOST:PORT"}
 )
+_NETWORK = msgspec.Meta(
+    pattern=r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$", extra={"words": "a network such as 10.0.0.0/8 or 2001:db8::/32"}
+)
+_SEAL = msgspec.Meta(pattern="^[0-9a-fA-F]{64}$", extra={"words": "64 hex digits"})
 _TEXT = msgspec.Meta(min_length=1, max_length=4096)
 _COUNT = msgspec.Meta(ge=1)
 
-SECRET_FIELDS = frozenset(("api_key", "secret", "proxy", "otlp_headers"))
+SECRET_FIELDS = frozenset(("api_key", "secret", "key_secret", "proxy", "otlp_headers"))
 """Keys whose values are never shown."""
 
 
@@ -57,6 +63,9 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     admin_hosts: tuple[Annotated[str, _TEXT], ...] = ()
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     home: Annotated[str, _TEXT] = ".spillway"
+    key_secret: Annotated[str, _SEAL] | None = None
+    trusted_proxies: tuple[Annotated[str, _NETWORK], ...] = ()
+    default_plan: Annotated[str, _NAME] | None = None
     tls: Tls | None = None
     max_body_bytes: Annotated[int, _COUNT] = 16 << 20
     expose_pools: bool = True
@@ -68,11 +77,15 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gauges: GaugeSettings = GaugeSettings()
     journal: Journal | None = None
 
+    def __repr__(self) -> str:
+        return f"Gateway(listen={self.listen!r}, admin={self.admin!r})"  # `key_secret` is one
+
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where several hosts share their limits. Null: this host is alone."""
+    """Where several hosts share their limits, and how often they speak of them. `url` null: this host is alone."""
 
     url: str | None = None
+    times: LedgerTimes = LedgerTimes()
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,9 +148,12 @@ _WEIGHT = msgspec.Meta(gt=0, le=1000)
 
 
 class Organization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`weight`: its share among the organizations that wait."""
+    """`weight`: its share among the organizations that wait. What is not given here is as the store says."""
 
     weight: Annotated[float, _WEIGHT] = 1.0
+    plan: Annotated[str, _NAME] | None = None
+    quota: Quota | None = None
+    suspended: bool | None = None
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,16 +162,22 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     organization: Annotated[OrganizationId, _NAME] | None = None
     weight: Annotated[float, _WEIGHT] = 1.0
     policy: Annotated[PolicyName, _NAME] | None = None
+    plan: Annotated[str, _NAME] | None = None
+    quota: Quota | None = None
+    suspended: bool | None = None
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key that is fixed here instead of in the store. `models` null: all. `priority`: the most urgent it may ask for."""
+    """A key that is fixed here instead of in the store. `models` null: all. `priority`: the most urgent it may ask for. `policy`
+    null: the tenant's. `networks`: where callers must come from; none: from anywhere."""
 
     secret: Annotated[str, msgspec.Meta(min_length=16, max_length=512)]
     tenant: Annotated[TenantId, _NAME]
     name: str = ""
     models: tuple[Annotated[ModelName, _NAME], ...] | None = None
     priority: Priority = Priority.INTERACTIVE
+    policy: Annotated[PolicyName, _NAME] | None = None
+    networks: tuple[Annotated[str, _NETWORK], ...] = ()
 
     def __repr__(self) -> str:
         return f"Key(tenant={self.tenant!r}, name={self.name!r})"
@@ -182,3 +204,4 @@ ModelKey = Annotated[ModelName, _NAME]
 PolicyKey = Annotated[PolicyName, _NAME]
 OrganizationKey = Annotated[OrganizationId, _NAME]
 TenantKey = Annotated[TenantId, _NAME]
+PlanKey = Annotated[str, _NAME]

@@ -32,6 +32,8 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     priority: str = ""  # what a header asks for; it goes before `service_tier`
     deadline_s: Seconds | None = None  # from now; an answer that ends later is of no use
     hops: int = 0  # from a gateway that is a peer
+    peer: str = ""  # the address that the connection comes from
+    forwarded: str = ""  # what proxies before it said of who came to them
 
 
 class Progress(Protocol):

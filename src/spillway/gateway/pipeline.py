@@ -1,19 +1,23 @@
 """The life of a request, top to bottom: identify, resolve, admit. The driver dispatches, the relay relays, settlement settles."""
 
+import logging
 from hashlib import blake2b
 
 from spillway.core.clock import Clock, Seconds
 from spillway.core.errors import BadRequestError
-from spillway.core.ids import ModelName, TenantId
+from spillway.core.ids import ModelName
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver
-from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served, Standing
+from spillway.gateway.networks import Networks
+from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served, Unknown
 from spillway.gateway.settle import Settlement
 from spillway.traffic.events import Arrived
 from spillway.wire import envelope, prefix
 from spillway.wire.tokens import TokenRatio
+
+log = logging.getLogger(__name__)
 
 _PRIORITY_OF_WORD = {
     "realtime": Priority.REALTIME,
@@ -24,14 +28,50 @@ _PRIORITY_OF_WORD = {
     "auto": Priority.INTERACTIVE,
     "priority": Priority.REALTIME,
 }
-NO_STANDING = Standing()
 NO_MODEL = ModelName("")
 """In the record of a request whose model is not one of ours: the name is the client's text and goes nowhere."""
+CANNOT_TELL = "Your key cannot be checked at the moment."
+
+
+class Unidentified:
+    """A request whose key is being looked up. Listens to its exchange (`net.ports.ExchangeListener`), later in the name of its call."""
+
+    __slots__ = ("_arrived_at", "_ask", "_call", "_client", "_left", "_pipeline")
+
+    def __init__(self, pipeline: "Pipeline", ask: Ask, client: ClientPort, arrived_at: Seconds) -> None:
+        self._pipeline = pipeline
+        self._ask = ask
+        self._client = client
+        self._arrived_at = arrived_at
+        self._call: Call | None = None
+        self._left = False
+
+    def found(self, found: Principal | Unknown) -> None:
+        if self._left:
+            return
+        try:
+            self._call = self._pipeline.identified(found, self._ask, self._client, self._arrived_at)
+        except Exception:  # as a server's connection does with a route that raises: others wait for their keys too
+            log.exception("a request could not be taken")
+            self._client.refuse(Outcome.INTERNAL, "", Served(self._ask.request))
+
+    def client_left(self) -> None:
+        self._left = True
+        if self._call is not None:
+            self._call.client_left()
+
+    def client_slow(self) -> None:
+        if self._call is not None:
+            self._call.client_slow()
+
+    def client_ready(self) -> None:
+        if self._call is not None:
+            self._call.client_ready()
 
 
 class Pipeline:
-    """`models` maps each public name, aliases included, to the model it stands for; `tenants` has those of which something is said; `models_with_choice`: where the
-    beginnings of prompts matter. `seed` (0 … 2³² − 1) is that of their hashes: not to be known outside, the same in all workers."""
+    """`models` maps each public name, aliases included, to the model it stands for; `models_with_choice`: where the beginnings of
+    prompts matter. `seed` (0 … 2³² − 1) is that of their hashes: not to be known outside, the same in all workers."""
 
     def __init__(
         self,
@@ -45,7 +85,7 @@ class Pipeline:
     ) -> None:
         self._keyring = keyring
         self.models = models
-        self.tenants: dict[TenantId, Standing] = {}
+        self.networks = Networks()
         self.models_with_choice: frozenset[ModelName] = frozenset()
         self._seed = seed
         self._driver = driver
@@ -54,20 +94,34 @@ class Pipeline:
         self._clock = clock
         self._ratios: dict[ModelName, TokenRatio] = {}
 
-    def take(self, ask: Ask, client: ClientPort) -> Call | None:
-        """Returns the call if it is still alive: waiting or running. Otherwise the client has its answer."""
+    def take(self, ask: Ask, client: ClientPort) -> "Call | Unidentified | None":
+        """Returns what listens to the client while the request is alive: waiting or running. Otherwise the client has its answer."""
         arrived_at = self._clock.monotonic()
 
         # identify
-        principal = self._keyring.find(ask.secret)
-        if principal is None:
-            self._observer.refused(Outcome.UNAUTHENTICATED)
-            client.refuse(Outcome.UNAUTHENTICATED, "", Served(ask.request))
+        found = self._keyring.find(ask.secret)
+        if found is Unknown.UNSEEN:
+            caller = Unidentified(self, ask, client, arrived_at)
+            self._keyring.seek(ask.secret, caller.found)
+            return caller
+        return self.identified(found, ask, client, arrived_at)
+
+    def identified(self, found: Principal | Unknown, ask: Ask, client: ClientPort, arrived_at: Seconds) -> Call | None:
+        """The way on, once it is known who asks, or that it will not be known."""
+        if isinstance(found, Unknown):
+            self._refuse_unknown(found, ask, client)
             return None
+        principal = found
         if not self._settlement.can_account:
             self._observer.refused(Outcome.UNAVAILABLE)
             client.refuse(Outcome.UNAVAILABLE, "", Served(ask.request), retry_after_s=1.0)
             return None
+        if principal.suspended or principal.networks:
+            barred = self.networks.bars(principal, ask.peer, ask.forwarded)
+            if barred is not None:
+                client.refuse(Outcome.FORBIDDEN, barred.message, Served(ask.request), code=barred.code)
+                self._refused(ask, principal, NO_MODEL, Outcome.FORBIDDEN, arrived_at)
+                return None
 
         # resolve
         try:
@@ -96,7 +150,6 @@ class Pipeline:
         call = Call(ask, principal, model, priority, asked, ratio, client, self._driver, arrived_at)
         user = asked.safety_identifier or asked.user
         session = asked.prompt_cache_key or ask.session or user
-        standing = self.tenants.get(principal.tenant, NO_STANDING)
         tokens, output = call.input_tokens, asked.output_tokens_estimate
         beginning, block_tokens = (), 1
         if model in self.models_with_choice:
@@ -106,7 +159,7 @@ class Pipeline:
             )
         arrived = Arrived(  # by position: half the cost of by name, once a request
             ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), _veiled(session),
-            standing.organization, _veiled(user), standing.policy, ask.deadline_s, beginning, ask.hops, block_tokens,
+            principal.organization, _veiled(user), principal.policy, ask.deadline_s, beginning, ask.hops, block_tokens,
         )  # fmt: skip
         self._driver.admit(call, arrived)
         return None if call.ended else call
@@ -114,6 +167,15 @@ class Pipeline:
     def _first_ratio(self, model: ModelName) -> TokenRatio:
         ratio = self._ratios[model] = TokenRatio()
         return ratio
+
+    def _refuse_unknown(self, unknown: Unknown, ask: Ask, client: ClientPort) -> None:
+        """While nobody can say whose key it is, it may be a good one: that is 503, never 401."""
+        if unknown is Unknown.REFUSED:
+            self._observer.refused(Outcome.UNAUTHENTICATED)
+            client.refuse(Outcome.UNAUTHENTICATED, "", Served(ask.request))
+        else:
+            self._observer.refused(Outcome.UNAVAILABLE)
+            client.refuse(Outcome.UNAVAILABLE, CANNOT_TELL, Served(ask.request), retry_after_s=1.0)
 
     def _refused(self, ask: Ask, principal: Principal, model: ModelName, outcome: Outcome, arrived_at: Seconds) -> None:
         self._settlement.settle_refusal(ask.request, principal, model, Priority.INTERACTIVE, outcome, arrived_at)

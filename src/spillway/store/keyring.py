@@ -1,140 +1,289 @@
-"""Keys in a worker's memory, and the messages that keep them like the parent's.
+"""The keys that a worker knows, and what it and the parent say to each other of them.
 
-The parent owns the store: its `KeyFeed` turns rows into messages, the worker's `Keys` takes them. A look-up is one
-dict get for a secret seen lately (0.07 µs by benchmarks/accounting.py), else one keyed hash and a dict get (1.0 µs); it
-never waits and never writes, and an unknown secret leaves no trace.
+A look-up is one dict get for a secret seen lately (0.07 µs by benchmarks/accounting.py), else one keyed hash and a dict get (2 µs).
+What is known stays right because the parent says what to `Forget`; when it has not done so for `max_stale_s` (the store is away),
+everything is forgotten. What is not known is asked of the parent, all of one turn of the event loop in one message.
+
+Rules:
+1. Keys of the configuration are found by their whole secret, whatever they look like; of all others only the digest counts.
+2. A secret that fails its check is refused here: it costs one hash, leaves no trace and asks nobody.
+3. Everything is bounded: `max_known` keys, the least recently used go first; secrets and misses, the oldest go first; who waits,
+   the next are UNAVAILABLE at once.
+4. A look-up ends after `look_up_s`, as UNAVAILABLE; its answer is taken in also when it comes later.
 """
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable
 
 import msgspec
 
-from spillway.core.clock import Clock, Seconds
-from spillway.core.ids import KeyId, ModelName, TenantId
-from spillway.core.priority import Priority
-from spillway.gateway.ports import Principal
+from spillway.core.clock import Clock, Seconds, Timers
+from spillway.core.ids import OrganizationId, TenantId
+from spillway.gateway.ports import Principal, Unknown
+from spillway.quota.rules import Owner, Quota
 from spillway.store.minting import digest_of
-from spillway.store.rows import KeyRow
 
-MAX_SECRET_BYTES = 2048
+MAX_SECRETS = 16_384
+MAX_MISSES = 16_384
+MAX_WAITING = 4096  # requests
+MAX_QUOTAS = 1024  # different ones that are shared
+MISS_S = 5.0  # how long it is remembered that a key is not there; creating it ends that
+
+Found = Callable[[Principal | Unknown], None]
 
 
-class KeyEntry(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker must know of a key."""
+class LookUp(msgspec.Struct, frozen=True, tag=True):
+    """A worker asks for keys that it does not know."""
+
+    digests: tuple[bytes, ...]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """A key that may be used."""
 
     digest: bytes
-    key: KeyId
-    tenant: TenantId
-    models: frozenset[ModelName] | None
-    highest_priority: Priority
+    principal: Principal
     expires_at_s: Seconds | None
 
 
-class KeysReplaced(msgspec.Struct, frozen=True, tag=True):
-    """All keys there are."""
+class LookedUp(msgspec.Struct, frozen=True, tag=True):
+    """To one or more look-ups, or a part of one. `missing`: there are no such keys, or they have ended. `unavailable`: nobody can say now."""
 
-    version: int
-    entries: tuple[KeyEntry, ...]
-
-
-class KeysPatched(msgspec.Struct, frozen=True, tag=True):
-    """What differs from the version before: new or changed entries, and digests that are gone."""
-
-    version: int
-    entries: tuple[KeyEntry, ...]
-    gone: tuple[bytes, ...]
+    entries: tuple[Entry, ...] = ()
+    missing: tuple[bytes, ...] = ()
+    unavailable: tuple[bytes, ...] = ()
 
 
-KeysChanged = KeysReplaced | KeysPatched
+class Forget(msgspec.Struct, frozen=True, tag=True):
+    """What may not be as it was. Everything else that is known is confirmed by this; so one that names nothing does that too."""
+
+    digests: frozenset[bytes] = frozenset()
+    tenants: frozenset[TenantId] = frozenset()
+    organizations: frozenset[OrganizationId] = frozenset()
+    everything: bool = False
+
+    def names_any(self) -> bool:
+        return self.everything or bool(self.digests or self.tenants or self.organizations)
 
 
-class KeyFeed:
-    """The parent's side: remembers what the workers know."""
+class _Known:
+    """`secret`: under which it is in the cache; empty: it is not."""
 
-    def __init__(self) -> None:
-        self._entries: dict[bytes, KeyEntry] = {}
-        self._version = 0
+    __slots__ = ("digest", "expires_at_s", "principal", "secret")
 
-    def update(self, rows: Iterable[KeyRow]) -> KeysPatched | None:
-        """`rows`: every live key. The message for all workers, None when nothing changed."""
-        entries = {row.digest: entry_of(row) for row in rows}
-        changed = tuple(entry for digest, entry in entries.items() if self._entries.get(digest) != entry)
-        gone = tuple(digest for digest in self._entries if digest not in entries)
-        if not changed and not gone:
-            return None
-        self._entries = entries
-        self._version += 1
-        return KeysPatched(self._version, changed, gone)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def all(self) -> KeysReplaced:
-        """The message for a worker that starts, or that says it missed one."""
-        return KeysReplaced(self._version, tuple(self._entries.values()))
+    def __init__(self, digest: bytes, principal: Principal, expires_at_s: Seconds | None) -> None:
+        self.digest = digest
+        self.principal = principal
+        self.expires_at_s = expires_at_s
+        self.secret = b""
 
 
-def entry_of(row: KeyRow) -> KeyEntry:
-    return KeyEntry(row.digest, row.id, row.tenant, row.models, row.highest_priority, row.expires_at_s)
+class _Sought:
+    """A digest that was asked for, and the requests that wait for it."""
+
+    __slots__ = ("digest", "waiting")
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self.waiting: list[Found] = []
 
 
 class Keys:
-    """The worker's side: gateway.ports.Keyring.
+    """`gateway.ports.Keyring`. `ask` sends a look-up to the parent; `take`, `forget` and `sweep` are the worker's to call."""
 
-    At most `max_cached` secrets are remembered beside their digests; at the bound the longest remembered one goes.
-    """
-
-    __slots__ = ("_cache", "_clock", "_entries", "_max_cached", "_seal", "_version")
-
-    def __init__(self, seal: bytes, clock: Clock, *, max_cached: int = 16_384) -> None:
+    def __init__(
+        self,
+        seal: bytes,
+        clock: Clock,
+        timers: Timers,
+        ask: Callable[[LookUp], None],
+        *,
+        look_up_s: Seconds = 0.02,
+        max_stale_s: Seconds = 3600.0,
+        max_known: int = 200_000,
+        max_secrets: int = MAX_SECRETS,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self._seal = seal
         self._clock = clock
-        self._max_cached = max_cached
-        self._version = -1
-        self._entries: dict[bytes, tuple[Principal, Seconds | None]] = {}
-        self._cache: dict[bytes, tuple[Principal, Seconds | None]] = {}
+        self._timers = timers
+        self._ask = ask
+        self._look_up_s = look_up_s
+        self._max_stale_s = max_stale_s
+        self._max_known = max_known
+        self._max_secrets = max_secrets
+        self._max_waiting = max_waiting
+        self._fixed: dict[bytes, Principal] = {}
+        self._secrets: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._misses: OrderedDict[bytes, Seconds] = OrderedDict()  # until when
+        self._sought: dict[bytes, _Sought] = {}
+        self._unsent: list[_Sought] = []
+        self._waiting = 0
+        self._confirmed_at = clock.monotonic()
+        self._quotas: dict[bytes, Quota] = {}
 
-    def find(self, secret: bytes) -> Principal | None:
-        found = self._cache.get(secret)
-        if found is None:
-            found = self._look_up(secret)
-            if found is None:
-                return None
-        if found[1] is not None and self._clock.wall() >= found[1]:
-            return None
-        return found[0]
+    def find(self, secret: bytes) -> Principal | Unknown:
+        known = self._secrets.get(secret)
+        if known is None:
+            return self._find_by_digest(secret)
+        if known.expires_at_s is not None and self._clock.wall() >= known.expires_at_s:
+            self._drop(known.digest)
+            return Unknown.REFUSED
+        return known.principal
 
-    def apply(self, change: KeysChanged) -> bool:
-        """False: a message before this one was missed, ask the parent for all keys. Nothing has changed then."""
-        match change:
-            case KeysReplaced():
-                self._entries = {entry.digest: _principal(entry) for entry in change.entries}
-            case KeysPatched():
-                if change.version <= self._version:
-                    return True  # part of what `KeysReplaced` brought
-                if change.version != self._version + 1:
-                    return False
-                for digest in change.gone:
-                    self._entries.pop(digest, None)
-                for entry in change.entries:
-                    self._entries[entry.digest] = _principal(entry)
-        self._version = change.version
-        self._cache.clear()
-        return True
+    def seek(self, secret: bytes, found: Found) -> None:
+        digest = digest_of(secret, self._seal)
+        if digest is None or self._waiting >= self._max_waiting:
+            answer = Unknown.REFUSED if digest is None else Unknown.UNAVAILABLE
+            self._timers.call_at(self._timers.time(), lambda: found(answer))
+            return
+        sought = self._sought.get(digest)
+        if sought is None:
+            sought = self._sought[digest] = _Sought(digest)
+            self._unsent.append(sought)
+            if len(self._unsent) == 1:
+                self._timers.call_at(self._timers.time(), self._send)
+        sought.waiting.append(found)
+        self._waiting += 1
+
+    def fix(self, principals: dict[bytes, Principal]) -> None:
+        """The keys of the configuration, by their secrets."""
+        self._fixed = principals
+        for secret in principals.keys() & self._secrets.keys():
+            self._secrets.pop(secret).secret = b""
+
+    def take(self, answer: LookedUp) -> None:
+        """What the parent says to look-ups, in time or later."""
+        for entry in answer.entries:
+            known = self._learn(entry)
+            self._tell(entry.digest, Unknown.REFUSED if self._has_ended(known) else known.principal)
+        for digest in answer.missing:
+            self._drop(digest)
+            self._misses.pop(digest, None)
+            self._misses[digest] = self._clock.monotonic() + MISS_S
+            if len(self._misses) > MAX_MISSES:
+                self._misses.popitem(last=False)
+            self._tell(digest, Unknown.REFUSED)
+        for digest in answer.unavailable:
+            self._tell(digest, Unknown.UNAVAILABLE)
+
+    def forget(self, told: Forget) -> None:
+        """By tenant or organization it looks at everything that is known: 0.1 µs each, and it is seldom."""
+        self._confirmed_at = self._clock.monotonic()
+        if told.everything:
+            self._forget_everything()
+            return
+        for digest in told.digests:
+            self._drop(digest)
+            self._misses.pop(digest, None)
+        tenants, organizations = told.tenants, told.organizations
+        if tenants or organizations:
+            theirs = [
+                known.digest
+                for known in self._known.values()
+                if known.principal.tenant in tenants or known.principal.organization in organizations
+            ]
+            for digest in theirs:
+                self._drop(digest)
+
+    def sweep(self) -> bool:
+        """To be called a few times a second. False: nobody has confirmed for too long what was known, so it is forgotten."""
+        now = self._clock.monotonic()
+        while self._misses and next(iter(self._misses.values())) <= now:
+            self._misses.popitem(last=False)
+        if now - self._confirmed_at <= self._max_stale_s or not self._known:
+            return True
+        self._forget_everything()
+        return False
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """How many keys are known, those of the configuration included."""
+        return len(self._known) + len(self._fixed)
 
-    def _look_up(self, secret: bytes) -> tuple[Principal, Seconds | None] | None:
-        if len(secret) > MAX_SECRET_BYTES:
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a look-up."""
+        return self._waiting
+
+    def _find_by_digest(self, secret: bytes) -> Principal | Unknown:
+        fixed = self._fixed.get(secret)
+        if fixed is not None:
+            return fixed
+        digest = digest_of(secret, self._seal)
+        if digest is None:
+            return Unknown.REFUSED
+        known = self._known.get(digest)
+        if known is None:
+            until = self._misses.get(digest)
+            return Unknown.UNSEEN if until is None or self._clock.monotonic() >= until else Unknown.REFUSED
+        if self._has_ended(known):
+            self._drop(digest)
+            return Unknown.REFUSED
+        self._known.move_to_end(digest)
+        known.secret = secret
+        self._secrets[secret] = known
+        if len(self._secrets) > self._max_secrets:
+            self._secrets.popitem(last=False)[1].secret = b""
+        return known.principal
+
+    def _has_ended(self, known: _Known) -> bool:
+        return known.expires_at_s is not None and self._clock.wall() >= known.expires_at_s
+
+    def _learn(self, entry: Entry) -> _Known:
+        digest = entry.digest
+        self._drop(digest)
+        self._misses.pop(digest, None)
+        known = self._known[digest] = _Known(digest, self._slim(entry.principal), entry.expires_at_s)
+        if len(self._known) > self._max_known:
+            self._drop(next(iter(self._known)))
+        return known
+
+    def _drop(self, digest: bytes) -> None:
+        known = self._known.pop(digest, None)
+        if known is not None and known.secret:
+            del self._secrets[known.secret]
+
+    def _forget_everything(self) -> None:
+        self._known.clear()
+        self._secrets.clear()
+        self._misses.clear()
+        self._quotas.clear()
+
+    def _slim(self, principal: Principal) -> Principal:
+        """Millions have the same few quotas: each is kept once."""
+        owner = principal.owner
+        if owner is None:
+            return principal
+        shared = Owner(
+            principal.tenant,
+            principal.organization,
+            self._once(owner.tenant_quota),
+            self._once(owner.organization_quota),
+        )
+        return msgspec.structs.replace(principal, owner=shared)
+
+    def _once(self, quota: Quota | None) -> Quota | None:
+        if quota is None:
             return None
-        found = self._entries.get(digest_of(secret, self._seal))
-        if found is not None:
-            if len(self._cache) >= self._max_cached:
-                del self._cache[next(iter(self._cache))]
-            self._cache[secret] = found
-        return found
+        if len(self._quotas) >= MAX_QUOTAS:
+            self._quotas.clear()
+        return self._quotas.setdefault(msgspec.msgpack.encode(quota), quota)
 
+    def _send(self) -> None:
+        batch, self._unsent = self._unsent, []
+        self._ask(LookUp(tuple(sought.digest for sought in batch)))
+        self._timers.call_at(self._timers.time() + self._look_up_s, lambda: self._give_up(batch))
 
-def _principal(entry: KeyEntry) -> tuple[Principal, Seconds | None]:
-    return (Principal(entry.key, entry.tenant, entry.models, entry.highest_priority), entry.expires_at_s)
+    def _give_up(self, batch: list[_Sought]) -> None:
+        for sought in batch:
+            if self._sought.get(sought.digest) is sought:  # else it was answered, and maybe asked again
+                self._tell(sought.digest, Unknown.UNAVAILABLE)
+
+    def _tell(self, digest: bytes, answer: Principal | Unknown) -> None:
+        sought = self._sought.pop(digest, None)
+        if sought is None:
+            return
+        self._waiting -= len(sought.waiting)
+        for found in sought.waiting:
+            found(answer)

@@ -1,28 +1,52 @@
 """Keys are made here: a secret is shown once, what is kept is a digest that is keyed with a secret of this home.
 
-Without `HOME/key.secret` a stolen database does not even let a guessed key be checked.
+A secret is `sk-`, 32 random characters, and 8 that prove it: one keyed hash of what comes before them gives both these 8 and the
+digest. So whoever makes a secret up is found out by one hash, without a look-up. Without the seal a stolen database does not even
+let a guessed key be checked.
 """
 
 import contextlib
 import os
+from base64 import b32encode
 from hashlib import blake2b
+from hmac import compare_digest
 from pathlib import Path
 
 from spillway.core.clock import Seconds
-from spillway.core.errors import StoreError
-from spillway.core.ids import KeyId, ModelName, TenantId, random_word
+from spillway.core.errors import ConfigError, StoreError
+from spillway.core.ids import KeyId, ModelName, PolicyName, TenantId, random_word
 from spillway.core.priority import Priority
 from spillway.core.rng import Rng
 from spillway.store.rows import KeyRow
 
-SECRET_WORD_CHARACTERS = 40  # of 5 bits: 200 random bits
+PREFIX = "sk-"
+RANDOM_CHARACTERS = 32  # of 5 bits
+CHECK_CHARACTERS = 8  # of 5 bits: of 10¹² made-up secrets one costs a look-up
 SEAL_BYTES = 32
 LONGEST_LIFE_S = 100 * 365 * 86_400.0  # of a key that expires: its end must still be a date
+_CHECK_BYTES = CHECK_CHARACTERS * 5 // 8
+_DIGEST_BYTES = 32
+_SECRET_CHARACTERS = len(PREFIX) + RANDOM_CHARACTERS + CHECK_CHARACTERS
 
 
-def digest_of(secret: bytes, seal: bytes) -> bytes:
-    """BLAKE2b keyed with `seal`, 32 bytes. Not a slow hash: the secret itself has 200 random bits."""
-    return blake2b(secret, key=seal, digest_size=32).digest()
+def digest_of(secret: bytes, seal: bytes) -> bytes | None:
+    """What a secret that was made here is kept as; None: it was not made with this seal. Not a slow hash: a secret has 160 random bits."""
+    if len(secret) != _SECRET_CHARACTERS:
+        return None
+    check, digest = _sealed(secret[:-CHECK_CHARACTERS], seal)
+    return digest if compare_digest(secret[-CHECK_CHARACTERS:], check) else None
+
+
+def new_secret(rng: Rng, seal: bytes) -> tuple[str, bytes]:
+    """A secret, and its digest."""
+    proven = f"{PREFIX}{random_word(rng, RANDOM_CHARACTERS)}"
+    check, digest = _sealed(proven.encode(), seal)
+    return proven + check.decode(), digest
+
+
+def _sealed(proven: bytes, seal: bytes) -> tuple[bytes, bytes]:
+    sealed = blake2b(proven, key=seal, digest_size=_CHECK_BYTES + _DIGEST_BYTES).digest()
+    return b32encode(sealed[:_CHECK_BYTES]).lower(), sealed[_CHECK_BYTES:]
 
 
 def mint(
@@ -35,32 +59,14 @@ def mint(
     models: frozenset[ModelName] | None = None,
     highest_priority: Priority = Priority.INTERACTIVE,
     expires_at_s: Seconds | None = None,
+    policy: PolicyName | None = None,
+    networks: tuple[str, ...] = (),
 ) -> tuple[KeyRow, str]:
     """A new key and its secret, which exists nowhere else."""
-    secret = f"sk-{random_word(rng, SECRET_WORD_CHARACTERS)}"
-    row = row_for(
-        secret, seal, key=KeyId(f"key_{random_word(rng, 12)}"), now_s=now_s, tenant=tenant, name=name, models=models,
-        highest_priority=highest_priority, expires_at_s=expires_at_s,
-    )  # fmt: skip
-    return row, secret
-
-
-def row_for(
-    secret: str,
-    seal: bytes,
-    *,
-    key: KeyId,
-    now_s: Seconds,
-    tenant: TenantId,
-    name: str = "",
-    models: frozenset[ModelName] | None = None,
-    highest_priority: Priority = Priority.INTERACTIVE,
-    expires_at_s: Seconds | None = None,
-) -> KeyRow:
-    """The row of a secret that was made elsewhere (a key in the configuration file)."""
-    return KeyRow(
-        id=key,
-        digest=digest_of(secret.encode(), seal),
+    secret, digest = new_secret(rng, seal)
+    row = KeyRow(
+        id=KeyId(f"key_{random_word(rng, 12)}"),
+        digest=digest,
         tenant=tenant,
         name=name,
         models=models,
@@ -69,7 +75,28 @@ def row_for(
         expires_at_s=expires_at_s,
         revoked_at_s=None,
         last4=secret[-4:],
+        policy=policy,
+        networks=networks,
     )
+    return row, secret
+
+
+def fingerprint_of(seal: bytes) -> bytes:
+    """Tells seals apart without telling anything of them."""
+    return blake2b(b"fingerprint", key=seal, digest_size=16).digest()
+
+
+def seal_of(configured: str | None, home: Path, rng: Rng) -> bytes:
+    """The seal: what the configuration says (64 hex digits, for several hosts with one database), else that of `HOME/key.secret`."""
+    if configured is None:
+        return load_seal(home, rng)
+    try:
+        seal = bytes.fromhex(configured)
+    except ValueError:
+        seal = b""
+    if len(seal) != SEAL_BYTES:
+        raise ConfigError(f"gateway.key_secret must be {SEAL_BYTES * 2} hex digits")
+    return seal
 
 
 def load_seal(home: Path, rng: Rng) -> bytes:

@@ -27,14 +27,19 @@ class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the database is, and how long its rows are kept.
+    """Where the database is, how long its rows are kept, and what workers know of its keys.
 
     `url`: sqlite:PATH, relative to the home directory. `busy_timeout_s`: how long a transaction waits for another
     process's lock. `keep_records_s`, `keep_hours_s`: age at which single records and hourly roll-ups are deleted.
+    `look_up_s`: how long a request waits for the look-up of its key. `max_stale_s`: how long keys stay in use while the store cannot be
+    read. `max_known_keys`: of one worker; the least recently used is forgotten.
     """
 
     url: str = "sqlite:spillway.db"
     busy_timeout_s: _Interval = 2.0
     keep_records_s: _Interval = 90 * 86_400.0
     keep_hours_s: _Interval = 3 * 366 * 86_400.0
+    look_up_s: _Interval = 0.02
+    max_stale_s: _Interval = 3600.0
+    max_known_keys: _Count = 200_000
     spool: SpoolSettings = SpoolSettings()

@@ -128,7 +128,12 @@ _GAUGES = (
     Spec("spillway_spool_bytes", Kind.GAUGE, "Bytes of usage that wait for the store."),
     Spec("spillway_spool_full", Kind.GAUGE, "Workers that admit nothing because usage has nowhere to go."),
     Spec("spillway_store_up", Kind.GAUGE, "1 while the store takes usage, else 0."),
-    Spec("spillway_keys", Kind.GAUGE, "Keys that may be used."),
+    Spec(
+        "spillway_keys",
+        Kind.GAUGE,
+        "Keys that a worker knows: those used lately and those of the configuration; the most of the workers.",
+        across=Across.MAX,
+    ),
     Spec("spillway_workers", Kind.GAUGE, "Workers that serve."),
 )
 _HISTOGRAMS = (

@@ -105,6 +105,9 @@ class GatewayMetrics:
         self._registry.gauge("spillway_spool_full").value = int(full)
         self._registry.counter("spillway_usage_lost_total").value = lost
 
+    def keys(self, known: int) -> None:
+        self._registry.gauge("spillway_keys").value = known
+
     def state(
         self, pools: Iterable[PoolGauges], queues: Iterable[QueueGauge], panics: Mapping[ModelName, bool]
     ) -> None:

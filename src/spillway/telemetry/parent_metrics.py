@@ -16,7 +16,6 @@ class ParentMetrics:
         self,
         *,
         workers: int,
-        keys: int,
         ingested: int,
         known: int,
         corrupt: int,
@@ -26,7 +25,6 @@ class ParentMetrics:
         """The totals and the state as they are now: for `Totals.total(own)`."""
         registry = self._registry
         registry.gauge("spillway_workers").value = workers
-        registry.gauge("spillway_keys").value = keys
         registry.gauge("spillway_spool_bytes").value = spool_bytes
         registry.gauge("spillway_store_up").value = int(store_up)
         registry.counter("spillway_usage_ingested_total").value = ingested

@@ -1,21 +1,37 @@
 """Memory twins of the gateway's ports: they keep what they are told, for a test to look at."""
 
+from collections.abc import Callable
+
 from spillway.core.ids import EndpointUrl, KeyId, ModelName, PoolName, RequestId, TenantId
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import Usage, UsageRecord
-from spillway.gateway.ports import Principal
+from spillway.gateway.ports import Principal, Unknown
 from spillway.traffic.events import Fault
 
 
 class MemoryKeyring:
-    """A `Keyring`: keys in a dict."""
+    """A `Keyring`: keys in a dict. Of a secret in `unseen` it knows nothing until a test answers who seeks it."""
 
     def __init__(self) -> None:
         self._principals: dict[bytes, Principal] = {}
+        self.unseen: set[bytes] = set()
+        self.seekers: list[tuple[bytes, Callable[[Principal | Unknown], None]]] = []
 
-    def find(self, secret: bytes) -> Principal | None:
-        return self._principals.get(secret)
+    def find(self, secret: bytes) -> Principal | Unknown:
+        if secret in self.unseen:
+            return Unknown.UNSEEN
+        return self._principals.get(secret, Unknown.REFUSED)
+
+    def seek(self, secret: bytes, found: Callable[[Principal | Unknown], None]) -> None:
+        self.seekers.append((secret, found))
+
+    def answer(self, *, unavailable: bool = False) -> None:
+        """All who seek get their answer, the first who came first."""
+        seekers, self.seekers = self.seekers, []
+        for secret, found in seekers:
+            self.unseen.discard(secret)
+            found(Unknown.UNAVAILABLE if unavailable else self.find(secret))
 
     def add(
         self,
@@ -24,10 +40,12 @@ class MemoryKeyring:
         tenant: str = "tenant",
         models: frozenset[ModelName] | None = None,
         highest_priority: Priority = Priority.REALTIME,
+        networks: tuple[str, ...] = (),
+        suspended: bool = False,
     ) -> Principal:
         """The key's id is made from its number, so that a test can tell keys apart without knowing secrets."""
         key = KeyId(f"key-{len(self._principals) + 1}")
-        principal = Principal(key=key, tenant=TenantId(tenant), models=models, highest_priority=highest_priority)
+        principal = Principal(key, TenantId(tenant), models, highest_priority, networks=networks, suspended=suspended)
         self._principals[secret] = principal
         return principal
 
