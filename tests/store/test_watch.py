@@ -1,6 +1,7 @@
 """Whatever changes in the store is said once, and nothing is said while the store cannot be read."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 
@@ -42,6 +43,8 @@ def played(log: logging.Logger, scenario: Callable[[Desk], Coroutine[None, None,
         task = asyncio.get_running_loop().create_task(desk.watch.run())
         await scenario(desk)
         task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
     run_virtual(run)
 

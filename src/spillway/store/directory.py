@@ -10,12 +10,11 @@ So a worker never takes in, after `Forget`, what was read before it.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from spillway.core.clock import Clock
 from spillway.core.errors import StoreError
 from spillway.store.keyring import Entry, Forget, LookedUp
-from spillway.store.ports import KeyStore
 from spillway.store.rows import Identity
 from spillway.store.terms import Terms
 
@@ -28,10 +27,16 @@ Name = TypeVar("Name")
 Said = TypeVar("Said")
 
 
+class Identities(Protocol):
+    """The part of a KeyStore that is asked here."""
+
+    async def identities(self, digests: Sequence[bytes]) -> list[Identity]: ...
+
+
 class Directory:
     """`run` until cancelled. `ask` is answered once for each digest, in one or more parts."""
 
-    def __init__(self, keys: KeyStore, terms: Terms, *, clock: Clock, log: logging.Logger) -> None:
+    def __init__(self, keys: Identities, terms: Terms, *, clock: Clock, log: logging.Logger) -> None:
         self._keys = keys
         self._terms = terms
         self._clock = clock
