@@ -5,7 +5,7 @@ from spillway.core.outcome import Outcome
 from spillway.core.usage import Price
 from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver, Record
-from spillway.gateway.pipeline import Pipeline
+from spillway.gateway.pipeline import Pipeline, Unidentified
 from spillway.gateway.ports import PoolBinding, Served
 from spillway.gateway.settings import GatewaySettings
 from spillway.gateway.settle import Settlement
@@ -31,6 +31,7 @@ class PlayedClient:
         self.status: int | None = None
         self.served: Served | None = None
         self.refusal: tuple[Outcome, str] | None = None
+        self.code: str | None = None
         self.retry_after_s: float | None = None
         self.closed = 0
         self.cuts: list[Outcome] = []
@@ -61,6 +62,7 @@ class PlayedClient:
         code: str | None = None,
     ) -> None:
         self.refusal, self.retry_after_s, self.served = (outcome, message), retry_after_s, served
+        self.code = code
         self.closed += 1
 
 
@@ -153,10 +155,27 @@ class Bench:
         self.pipeline = Pipeline(self.keyring, {"npc": NPC}, self.driver, settlement, self.observer, self.clock)
         self._count = 0
 
-    def ask(self, body: bytes, secret: bytes = b"sk-key") -> tuple[PlayedClient, Call | None]:
+    def ask(
+        self, body: bytes, secret: bytes = b"sk-key", *, peer: str = "", forwarded: str = ""
+    ) -> tuple[PlayedClient, Call | None]:
+        client, alive = self._taken(body, secret, peer, forwarded)
+        assert not isinstance(alive, Unidentified)
+        return client, alive
+
+    def ask_unseen(self, body: bytes, secret: bytes = b"sk-key") -> tuple[PlayedClient, Unidentified]:
+        """With a key that must be looked up: `keyring.answer` does that."""
+        self.keyring.unseen.add(secret)
+        client, alive = self._taken(body, secret, "", "")
+        assert isinstance(alive, Unidentified)
+        return client, alive
+
+    def _taken(
+        self, body: bytes, secret: bytes, peer: str, forwarded: str
+    ) -> tuple[PlayedClient, Call | Unidentified | None]:
         self._count += 1
         client = PlayedClient()
-        ask = Ask(RequestId(f"r{self._count}"), Kind.CHAT, b"/v1/chat/completions", secret, body, b"")
+        request, path = RequestId(f"r{self._count}"), b"/v1/chat/completions"
+        ask = Ask(request, Kind.CHAT, path, secret, body, b"", peer=peer, forwarded=forwarded)
         return client, self.pipeline.take(ask, client)
 
     @property

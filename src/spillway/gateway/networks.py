@@ -58,8 +58,16 @@ class Networks:
         if networks is None:
             if len(self._read) >= MAX_READ:
                 self._read.clear()
-            networks = self._read[written] = tuple(ipaddress.ip_network(one, strict=False) for one in written)
+            networks = self._read[written] = tuple(filter(None, map(_network, written)))
         return networks
+
+
+def _network(word: str) -> _Network | None:
+    """None for what is none: nobody comes from there."""
+    try:
+        return ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        return None
 
 
 def address_of(word: str) -> _Address | None:
