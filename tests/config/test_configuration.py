@@ -7,11 +7,13 @@ import msgspec
 import pytest
 from tests.config.texts import ENVIRON, GOOD, read
 
-from spillway.config import Configuration, key_rows
+from spillway.config import Configuration, fixed_keys
 from spillway.config.limits import DEFAULT_LIMIT, MAX_LIMIT, auto_limit
-from spillway.core.ids import ModelName, PoolName
+from spillway.core.ids import ModelName, OrganizationId, PolicyName, PoolName, TenantId
 from spillway.core.priority import Priority
-from spillway.store.minting import digest_of
+from spillway.quota.ledger import LedgerTimes
+from spillway.quota.rules import Bounds, Owner, Quota
+from spillway.store.terms import OrganizationTerms, TenantTerms
 from spillway.traffic.fleet import Capacity, Slo, TokenShape, default_priorities
 
 NEAR, FAR, NPC = PoolName("near"), PoolName("far"), ModelName("npc")
@@ -37,17 +39,58 @@ def test_upstreams() -> None:
 def test_names_and_keys() -> None:
     configuration = read(GOOD)
     assert configuration.public_names() == {"npc": "npc", "npc-latest": "npc"}
-    (row,) = key_rows(configuration, SEAL, 12.0)
-    assert row.digest == digest_of(ENVIRON["DEMO_KEY"].encode(), SEAL)
-    assert (row.tenant, row.models, row.highest_priority, row.created_at_s) == (
-        "demo",
-        {"npc"},
-        Priority.INTERACTIVE,
-        12.0,
+    ((secret, principal),) = fixed_keys(configuration, SEAL).items()
+    assert secret == ENVIRON["DEMO_KEY"].encode()
+    assert (principal.tenant, principal.models, principal.highest_priority) == ("demo", {"npc"}, Priority.INTERACTIVE)
+    assert fixed_keys(configuration, SEAL)[secret].key == principal.key
+    assert fixed_keys(configuration, b"t" * 32)[secret].key != principal.key
+    assert ENVIRON["DEMO_KEY"] not in principal.key
+
+
+PEOPLE = """\
+policies:
+  home: {hosted: false}
+plans:
+  free: {tokens_per_minute: 6000, usd_per_day: 0.5, models: {npc: {in_flight: 2}}, each_user: {requests_per_minute: 6}}
+organizations:
+  acme: {plan: free, suspended: true}
+tenants:
+  demo: {organization: acme, policy: home, quota: {requests_per_day: 10}}
+  other: {plan: free}
+"""
+
+
+def test_what_tenants_and_organizations_may_use() -> None:
+    text = GOOD.replace("gateway:", "gateway:\n  default_plan: free\n  trusted_proxies: [10.0.0.0/8, '::1']") + PEOPLE
+    text = text.replace("models: [npc-latest]}", "networks: [192.0.2.0/24]}")
+    configuration = read(text)
+    free = Quota(
+        tokens_per_minute=6000,
+        usd_per_day=0.5,
+        models={NPC: Bounds(in_flight=2)},
+        each_user=Bounds(requests_per_minute=6),
     )
-    assert row.is_live(1e12)
-    assert key_rows(configuration, SEAL, 99.0)[0].id == row.id
-    assert ENVIRON["DEMO_KEY"] not in row.id
+    terms = configuration.terms()
+    demo, acme, home = TenantId("demo"), OrganizationId("acme"), PolicyName("home")
+    own = Quota(requests_per_day=10)
+    assert terms.tenants[demo] == TenantTerms(None, own, None, acme, home)
+    assert terms.organizations == {acme: OrganizationTerms("free", None, suspended=True)}
+    assert (terms.plans, terms.default_plan) == ({"free": free}, "free")
+    (principal,) = fixed_keys(configuration, SEAL).values()
+    assert principal.owner == Owner(demo, acme, own, free)
+    assert (principal.policy, principal.networks, principal.suspended) == (home, ("192.0.2.0/24",), True)
+
+
+def test_the_seal_of_several_hosts_is_not_shown() -> None:
+    secret = "5a" * 32
+    text = GOOD.replace("gateway:", 'gateway:\n  key_secret: "${SEAL}"')
+    configuration = read(text, {**ENVIRON, "SEAL": secret})
+    assert configuration.gateway.key_secret == secret
+    assert secret not in repr(configuration)
+
+
+def test_how_often_hosts_speak_of_their_limits() -> None:
+    assert read(GOOD + "shared: {times: {report_s: 0.2}}").shared.times == LedgerTimes(report_s=0.2)
 
 
 def test_a_priority_keeps_the_defaults_that_are_not_given() -> None:

@@ -22,17 +22,22 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
+def refers_to(part: dict[str, Any], *names: str) -> bool:
+    refs = (str(one.get("$ref", "")).rpartition("/")[2] for one in (part, *part.get("anyOf", ())))
+    return any(ref in names for ref in refs)
+
+
 def keys_of(part: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Each key without keys below it, and its default as JSON ("*required*" for none)."""
+    """Each key without keys below it, and its default as JSON ("*required*" for none). What a quota holds is told once, for plans."""
     part = resolved(part)
     for branch in part.get("anyOf", ()):
         yield from keys_of(branch, path)
     for name, field in part.get("properties", {}).items():
         below = f"{path}.{name}" if path else name
-        deeper = list(keys_of(field, below))
+        deeper = [] if refers_to(field, "Quota", "Bounds") else list(keys_of(field, below))
         default = "*required*" if name in part.get("required", ()) else f"`{json.dumps(field.get('default'))}`"
         yield from deeper or [(below, default)]
-    if isinstance(entries := part.get("additionalProperties"), dict):
+    if isinstance(entries := part.get("additionalProperties"), dict) and not refers_to(entries, "Bounds"):
         yield from keys_of(entries, f"{path}.NAME")
     if isinstance(items := part.get("items"), dict) and "$ref" in items:
         yield from keys_of(items, f"{path}[]")
