@@ -13,18 +13,21 @@ import json
 import logging
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from spillway.core.ids import KeyId, ModelName, PoolName, RequestId, TenantId, VersionName
+from spillway.core.ids import KeyId, ModelName, OrganizationId, PoolName, RequestId, TenantId, VersionName
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import UsageRecord
+from spillway.gateway.ports import Principal
+from spillway.quota.rules import Owner, Quota
 from spillway.store.intake import Intake
-from spillway.store.keyring import KeyFeed, Keys
-from spillway.store.minting import mint
+from spillway.store.keyring import Entry, Keys, LookedUp
+from spillway.store.minting import new_secret
 from spillway.store.opening import Stores
 from spillway.store.settings import Settings, SpoolSettings
 from spillway.store.spool import Spool
@@ -57,15 +60,47 @@ def best_us(work: Callable[[], object], rounds: int, times: int) -> float:
     return round((min(measured(work) for _ in range(rounds)) - nothing) / times / 1000, 3)
 
 
+def principal(number: int) -> Principal:
+    return Principal(KeyId(f"key_{number:012x}"), TenantId(f"tenant-{number}"), None, Priority.INTERACTIVE)
+
+
+def keyring(max_secrets: int) -> Keys:
+    return Keys(SEAL, ManualClock(), ManualTimers(), lambda _: None, max_secrets=max_secrets)
+
+
+def known_bytes(count: int) -> float:
+    """What one key costs a worker that has used it: as it comes over the channel, a tenant, an organization and a plan each."""
+    made = [new_secret(SeededRng(seed), SEAL) for seed in range(count)]
+    plan = Quota(tokens_per_minute=6000, usd_per_day=0.5)
+    entries: list[Entry] = []
+    for number, (_, digest) in enumerate(made):
+        one = principal(number)
+        owner = Owner(one.tenant, OrganizationId(f"organization-{number // 10}"), plan, plan)
+        entries.append(Entry(digest, msgspec.structs.replace(one, organization=owner.organization, owner=owner), None))
+    sent = msgspec.msgpack.encode(LookedUp(tuple(entries)))
+    secrets = [secret.encode() for secret, _ in made]
+    del made, entries
+    keys = keyring(16_384)
+    gc.collect()
+    tracemalloc.start()
+    keys.take(msgspec.msgpack.decode(sent, type=LookedUp))
+    for secret in secrets:
+        keys.find(bytes(bytearray(secret)))  # as a request brings it: bytes of its own
+    gc.collect()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return round(used / count)
+
+
 def keys_us(rounds: int, times: int) -> dict[str, float]:
-    made = [mint(SeededRng(seed), SEAL, now_s=0.0, tenant=TenantId("acme")) for seed in range(10_000)]
-    feed = KeyFeed()
-    feed.update(row for row, _ in made)
-    warm, cold = Keys(SEAL, ManualClock()), Keys(SEAL, ManualClock(), max_cached=1)
-    warm.apply(feed.all())
-    cold.apply(feed.all())
-    one, two, unknown = made[0][1].encode(), made[1][1].encode(), b"sk-" + b"x" * 40
+    made = [new_secret(SeededRng(seed), SEAL) for seed in range(10_000)]
+    warm, cold, stranger = keyring(16_384), keyring(1), keyring(1)
+    answer = LookedUp(tuple(Entry(digest, principal(number), None) for number, (_, digest) in enumerate(made)))
+    for keys in (warm, cold):
+        keys.take(answer)
+    one, two, unknown = made[0][0].encode(), made[1][0].encode(), b"sk-" + b"x" * 40
     return {
+        "look_up_answered": best_us(lambda: stranger.take(answer), rounds, 10) / len(made),
         "seen_lately": best_us(lambda: warm.find(one), rounds, times),
         "not_seen": best_us(lambda: (cold.find(one), cold.find(two)), rounds, times // 2) / 2,
         "unknown": best_us(lambda: warm.find(unknown), rounds, times),
@@ -107,6 +142,7 @@ def main() -> None:
         folder = Path(name)
         result = {
             "key_us": keys_us(rounds, times),
+            "key_bytes": known_bytes(10_000),
             "ended_us": ended_us(rounds, times),
             "put_us": put_us(3, times, folder / "put"),
             "ingested_per_s": asyncio.run(ingested_per_s(folder, 100_000)),

@@ -28,7 +28,7 @@ from spillway.core.priority import Priority
 from spillway.core.usage import Price
 from spillway.gateway.driver import Driver
 from spillway.gateway.pipeline import Pipeline
-from spillway.gateway.ports import PoolBinding
+from spillway.gateway.ports import PoolBinding, Principal
 from spillway.gateway.settings import GatewaySettings
 from spillway.gateway.settle import Settlement
 from spillway.net.client_connection import ClientConnection
@@ -37,9 +37,8 @@ from spillway.net.pool import HttpOrigin
 from spillway.net.ports import Exchange, Receiver, Route, Ticket
 from spillway.net.server import HttpServer
 from spillway.net.settings import ClientLimits, ServerLimits
-from spillway.store.keyring import KeyEntry, KeysReplaced
-from spillway.store.keyring import Keys as Keyring
-from spillway.store.minting import digest_of
+from spillway.store.keyring import Entry, Keys, LookedUp
+from spillway.store.minting import new_secret
 from spillway.store.settings import SpoolSettings
 from spillway.store.spool import Spool
 from spillway.telemetry.access_log import GatewayLog
@@ -47,11 +46,13 @@ from spillway.telemetry.gateway_metrics import GatewayMetrics
 from spillway.telemetry.metrics import Registry
 from spillway.telemetry.observers import Observers
 from spillway.telemetry.tracer import NoTracing
+from spillway.testing.rng import SeededRng
 from spillway.traffic.controller import Controller
 from spillway.traffic.events import Configured
 from spillway.traffic.fleet import Fleet, ModelSpec, PoolSpec
 
-SECRET, SEAL = b"sk-bench-0123456789abcdef", b"s" * 32
+SEAL = b"s" * 32
+SECRET, DIGEST = new_secret(SeededRng(1), SEAL)
 POOL, URL, NPC = PoolName("npc@east"), EndpointUrl("http://127.0.0.1:9"), ModelName("npc")
 ANSWER_BODY = json.dumps(
     {"choices": [{"message": {"content": "x" * 480}}], "usage": {"prompt_tokens": 9, "completion_tokens": 9}}
@@ -87,7 +88,7 @@ def request(*, stream: bool) -> bytes:
     ).encode()
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nContent-Type: application/json\r\nUser-Agent: bench\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n%b"
-        % (SECRET, len(body), body)
+        % (SECRET.encode(), len(body), body)
     )
 
 
@@ -145,12 +146,9 @@ def not_found(exchange: Exchange) -> None:
 class HotPath:
     def __init__(self, home: Path) -> None:
         clock, rng = SystemClock(), SystemRng()
-        keyring = Keyring(SEAL, clock)
-        keyring.apply(
-            KeysReplaced(
-                1, (KeyEntry(digest_of(SECRET, SEAL), KeyId("k"), TenantId("t"), None, Priority.REALTIME, None),)
-            )
-        )
+        keyring = Keys(SEAL, clock, asyncio.get_running_loop(), lambda _: None)
+        principal = Principal(KeyId("k"), TenantId("t"), None, Priority.REALTIME)
+        keyring.take(LookedUp((Entry(DIGEST, principal, None),)))
         metrics = GatewayMetrics(Registry(), [NPC])
         observer = Observers([metrics, GatewayLog(logging.getLogger("bench"), rng)])
         self.spool = Spool(

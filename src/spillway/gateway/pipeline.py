@@ -50,7 +50,10 @@ class Unidentified:
         if self._left:
             return
         try:
-            self._call = self._pipeline.identified(found, self._ask, self._client, self._arrived_at)
+            if isinstance(found, Principal):
+                self._call = self._pipeline.identified(found, self._ask, self._client, self._arrived_at)
+            else:
+                self._pipeline.refuse_unknown(found, self._ask, self._client)
         except Exception:  # as a server's connection does with a route that raises: others wait for their keys too
             log.exception("a request could not be taken")
             self._client.refuse(Outcome.INTERNAL, "", Served(self._ask.request))
@@ -100,18 +103,17 @@ class Pipeline:
 
         # identify
         found = self._keyring.find(ask.secret)
-        if found is Unknown.UNSEEN:
-            caller = Unidentified(self, ask, client, arrived_at)
-            self._keyring.seek(ask.secret, caller.found)
-            return caller
-        return self.identified(found, ask, client, arrived_at)
-
-    def identified(self, found: Principal | Unknown, ask: Ask, client: ClientPort, arrived_at: Seconds) -> Call | None:
-        """The way on, once it is known who asks, or that it will not be known."""
-        if isinstance(found, Unknown):
-            self._refuse_unknown(found, ask, client)
+        if isinstance(found, Principal):
+            return self.identified(found, ask, client, arrived_at)
+        if found is not Unknown.UNSEEN:
+            self.refuse_unknown(found, ask, client)
             return None
-        principal = found
+        caller = Unidentified(self, ask, client, arrived_at)
+        self._keyring.seek(ask.secret, caller.found)
+        return caller
+
+    def identified(self, principal: Principal, ask: Ask, client: ClientPort, arrived_at: Seconds) -> Call | None:
+        """The way on, once it is known who asks."""
         if not self._settlement.can_account:
             self._observer.refused(Outcome.UNAVAILABLE)
             client.refuse(Outcome.UNAVAILABLE, "", Served(ask.request), retry_after_s=1.0)
@@ -168,7 +170,7 @@ class Pipeline:
         ratio = self._ratios[model] = TokenRatio()
         return ratio
 
-    def _refuse_unknown(self, unknown: Unknown, ask: Ask, client: ClientPort) -> None:
+    def refuse_unknown(self, unknown: Unknown, ask: Ask, client: ClientPort) -> None:
         """While nobody can say whose key it is, it may be a good one: that is 503, never 401."""
         if unknown is Unknown.REFUSED:
             self._observer.refused(Outcome.UNAUTHENTICATED)

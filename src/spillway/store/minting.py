@@ -7,9 +7,9 @@ let a guessed key be checked.
 
 import contextlib
 import os
-from base64 import b32encode
 from hashlib import blake2b
 from hmac import compare_digest
+from itertools import product
 from pathlib import Path
 
 from spillway.core.clock import Seconds
@@ -26,6 +26,8 @@ SEAL_BYTES = 32
 LONGEST_LIFE_S = 100 * 365 * 86_400.0  # of a key that expires: its end must still be a date
 _CHECK_BYTES = CHECK_CHARACTERS * 5 // 8
 _DIGEST_BYTES = 32
+_PAIRS = [bytes(pair) for pair in product(b"abcdefghijklmnopqrstuvwxyz234567", repeat=2)]
+"""Base 32, ten bits at a time: half the cost of the library's on the way of a made-up key."""
 _SECRET_CHARACTERS = len(PREFIX) + RANDOM_CHARACTERS + CHECK_CHARACTERS
 
 
@@ -46,7 +48,9 @@ def new_secret(rng: Rng, seal: bytes) -> tuple[str, bytes]:
 
 def _sealed(proven: bytes, seal: bytes) -> tuple[bytes, bytes]:
     sealed = blake2b(proven, key=seal, digest_size=_CHECK_BYTES + _DIGEST_BYTES).digest()
-    return b32encode(sealed[:_CHECK_BYTES]).lower(), sealed[_CHECK_BYTES:]
+    bits = int.from_bytes(sealed[:_CHECK_BYTES])
+    check = _PAIRS[bits >> 30] + _PAIRS[bits >> 20 & 1023] + _PAIRS[bits >> 10 & 1023] + _PAIRS[bits & 1023]
+    return check, sealed[_CHECK_BYTES:]
 
 
 def mint(
