@@ -20,12 +20,11 @@ from spillway.testing.upstream import UpstreamDouble
 from spillway.testing.waiting import eventually
 from tests.e2e.crowd import Crowd
 from tests.e2e.gateway import KEY, TENANT, Fleet, Gateway, Site, free_port, live, running, write_config
+from tests.e2e.settling import APPEARS_S, VANISHES_S, settles
 from tests.e2e.talking import Json, request
 
 pytestmark = pytest.mark.server
 
-APPEARS_S = 0.5
-VANISHES_S = 2.0
 BRISK = UpstreamSpec(time_to_first_token_s=0.005, inter_token_latency_s=0.002, output_tokens=6)
 PRICE: Json = {"input_usd_per_mtok": 2.0, "output_usd_per_mtok": 8.0}
 
@@ -35,19 +34,6 @@ def gateway() -> Iterator[Gateway]:
     store: Json = {"busy_timeout_s": 0.2, "spool": {"segment_s": 0.1}}
     with running({"workers": 2}, store=store) as started_one:
         yield started_one
-
-
-async def settles(gateway: Gateway, key: str, status: int, *, within_s: float) -> None:
-    """From `within_s` on, requests with the key are answered with `status`, whichever worker gets them."""
-    loop = asyncio.get_running_loop()
-    due = loop.time() + within_s
-    in_a_row, late = 0, 0
-    while in_a_row < 12 or loop.time() < due:
-        sent_at = loop.time()
-        right = (await gateway.get("/v1/models", key=key)).status == status
-        late += not right and sent_at > due
-        in_a_row = in_a_row + 1 if right else 0
-        assert late == 0, f"a request after {within_s} s was not answered with {status}"
 
 
 async def by_command(gateway: Gateway, *words: str) -> Json:
@@ -208,7 +194,7 @@ async def test_a_database_that_goes_away_harms_no_request_and_loses_no_record(ga
         async with Crowd(gateway.port, KEY, [fleet.body(), fleet.body(stream=True)], callers=6) as crowd:
             await crowd.asked(20)
             database.rename(gateway.home / "away")
-            await asyncio.to_thread(gateway.process.wait_for, "keys cannot be read")
+            await asyncio.to_thread(gateway.process.wait_for, "changes of keys cannot be read")
             await crowd.asked(60)
             assert (await gateway.admin("GET", "/admin/v1/usage")).status == 503
             (gateway.home / "away").rename(database)
