@@ -164,18 +164,22 @@ def test_another_configuration_makes_workers_forget_whom_it_concerns() -> None:
 
     async def scenario(counter: Counter) -> None:
         configure = counter.directory.configure
-        assert configure(before) == Forget(everything=True)  # there was no such plan
+        assert configure(before) == Forget(everything=True, confirms=False)  # there was no such plan
         assert not configure(before).names_any()
         assert configure(Terms({one: TenantTerms(plan="free")}, before.organizations, before.plans)) == Forget(
-            tenants=frozenset({two})
+            tenants=frozenset({two}), confirms=False
         )
         configure(before)
-        assert configure(Terms(before.tenants, {}, before.plans)) == Forget(organizations=frozenset({acme}))
+        assert configure(Terms(before.tenants, {}, before.plans)) == Forget(
+            organizations=frozenset({acme}), confirms=False
+        )
         configure(before)
-        assert configure(Terms(before.tenants, before.organizations, {"free": large})) == Forget(everything=True)
+        assert configure(Terms(before.tenants, before.organizations, {"free": large})) == Forget(
+            everything=True, confirms=False
+        )
         configure(before)
         everybody = Terms(before.tenants, before.organizations, before.plans, default_plan="free")
-        assert configure(everybody) == Forget(everything=True)
+        assert configure(everybody) == Forget(everything=True, confirms=False)
 
     played(scenario)
 

@@ -2,6 +2,8 @@
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spillway.core.ids import KeyId, ModelName, OrganizationId, TenantId
 from spillway.core.priority import Priority
@@ -220,6 +222,7 @@ def test_keys_that_nobody_confirms_are_forgotten_when_they_are_too_old() -> None
     table.pass_time(99.0)
     assert table.keys.sweep()
     assert table.keys.find(ONE.secret) == ONE.principal
+    table.keys.forget(Forget(tenants=frozenset({TWO.principal.tenant}), confirms=False))  # the configuration's word
     table.pass_time(1.1)
     assert not table.keys.sweep()
     assert table.keys.find(ONE.secret) is Unknown.UNSEEN
@@ -287,3 +290,55 @@ def test_a_principal_travels() -> None:
     )
     answer = LookedUp((Entry(b"d" * 32, principal, 12.5),), (b"m",), (b"u",))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=LookedUp) == answer
+
+
+MANY = [Made(number, organization=f"organization-{number % 2}") for number in range(6)]
+VERBS = st.sampled_from(
+    ["learn", "find", "find", "forget", "forget_tenant", "forget_organization", "miss", "fix", "unfix"]
+)
+
+
+@given(st.lists(st.tuples(VERBS, st.integers(0, 5)), max_size=60), st.integers(1, 4), st.integers(1, 4))
+@settings(deadline=None)
+def test_whatever_it_was_told_it_finds_the_latest_word_or_asks(
+    steps: list[tuple[str, int]], max_known: int, max_secrets: int
+) -> None:
+    table = Table(max_known=max_known, max_secrets=max_secrets)
+    keys = table.keys
+    latest: dict[int, Principal | Unknown] = {}  # what may be found, beside UNSEEN
+    fixed: dict[bytes, Principal] = {}
+    for version, (verb, number) in enumerate(steps):
+        made = MANY[number]
+        match verb:
+            case "learn":
+                principal = msgspec.structs.replace(made.principal, key=KeyId(f"version-{version}"))
+                keys.take(LookedUp((Entry(made.digest, principal, None),)))
+                latest[number] = principal
+            case "miss":
+                keys.take(LookedUp(missing=(made.digest,)))
+                latest[number] = Unknown.REFUSED
+            case "forget":
+                keys.forget(Forget(digests=frozenset({made.digest})))
+                latest.pop(number, None)
+            case "forget_tenant":
+                keys.forget(Forget(tenants=frozenset({made.principal.tenant})))
+                if latest.get(number) is not Unknown.REFUSED:  # of a miss no tenant is known
+                    latest.pop(number, None)
+            case "forget_organization":
+                keys.forget(Forget(organizations=frozenset({made.principal.organization})))
+                for other in range(number % 2, 6, 2):
+                    if latest.get(other) is not Unknown.REFUSED:
+                        latest.pop(other, None)
+            case "fix":
+                fixed = {**fixed, made.secret: THREE.principal}
+                keys.fix(fixed)
+            case "unfix":
+                fixed = {}
+                keys.fix(fixed)
+            case _:
+                found = keys.find(made.secret)
+                if made.secret in fixed:
+                    assert found == THREE.principal
+                else:
+                    assert found in (latest.get(number), Unknown.UNSEEN)
+        assert len(keys) <= max_known + len(fixed)

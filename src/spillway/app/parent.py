@@ -179,7 +179,9 @@ class Parent:
         self.configuration = configuration
         self._engines.configure(configuration.upstreams())
         self._tell_crew(Reconfigure(configuration))
-        self._publish(self._directory.configure(configuration.terms()))
+        forget = self._directory.configure(configuration.terms())
+        if forget.names_any():
+            self._publish(forget)
         self._log.info("the configuration was read again")
 
     def _first_messages(self, slot: int) -> Iterator[ToWorker]:

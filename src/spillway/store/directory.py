@@ -74,8 +74,9 @@ class Directory:
         """Another configuration holds from now on; what workers must forget because of it."""
         before, self._terms = self._terms, terms
         if before.plans != terms.plans or before.default_plan != terms.default_plan:
-            return Forget(everything=True)
+            return Forget(everything=True, confirms=False)
         return Forget(
+            confirms=False,
             tenants=_differing(before.tenants, terms.tenants),
             organizations=_differing(before.organizations, terms.organizations),
         )

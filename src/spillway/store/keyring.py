@@ -55,12 +55,13 @@ class LookedUp(msgspec.Struct, frozen=True, tag=True):
 
 
 class Forget(msgspec.Struct, frozen=True, tag=True):
-    """What may not be as it was. Everything else that is known is confirmed by this; so one that names nothing does that too."""
+    """What may not be as it was. `confirms`: the store was read just now, and all else is as it was; one that names nothing only says so."""
 
     digests: frozenset[bytes] = frozenset()
     tenants: frozenset[TenantId] = frozenset()
     organizations: frozenset[OrganizationId] = frozenset()
     everything: bool = False
+    confirms: bool = True
 
     def names_any(self) -> bool:
         return self.everything or bool(self.digests or self.tenants or self.organizations)
@@ -170,7 +171,8 @@ class Keys:
 
     def forget(self, told: Forget) -> None:
         """By tenant or organization it looks at everything that is known: 0.1 µs each, and it is seldom."""
-        self._confirmed_at = self._clock.monotonic()
+        if told.confirms:
+            self._confirmed_at = self._clock.monotonic()
         if told.everything:
             self._forget_everything()
             return
