@@ -9,7 +9,7 @@ from spillway.core.ids import KeyId, ModelName, OrganizationId, TenantId
 from spillway.core.priority import Priority
 from spillway.gateway.ports import Keyring, Principal, Unknown
 from spillway.quota.rules import Owner, Quota
-from spillway.store.keyring import MAX_MISSES, MISS_S, Entry, Forget, Keys, LookedUp, LookUp
+from spillway.store.keyring import MAX_MISSES, MAX_NAMED, MISS_S, Entry, Forget, Keys, LookedUp, LookUp
 from spillway.store.minting import new_secret
 from spillway.testing.clock import ManualClock, ManualTimers
 from spillway.testing.rng import SeededRng
@@ -290,6 +290,18 @@ def test_a_principal_travels() -> None:
     )
     answer = LookedUp((Entry(b"d" * 32, principal, 12.5),), (b"m",), (b"u",))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=LookedUp) == answer
+
+
+def test_forgetting_very_many_tenants_forgets_nobody_else() -> None:
+    table = Table()
+    table.knows(ONE, TWO)
+    for number in range(3):
+        names = frozenset(TenantId(f"other-{number}-{one}") for one in range(MAX_NAMED // 2))
+        table.keys.forget(Forget(tenants=names | {TWO.principal.tenant}))
+        table.knows(Made(3))
+    assert table.keys.find(ONE.secret) == ONE.principal
+    assert table.keys.find(TWO.secret) is Unknown.UNSEEN
+    assert table.keys.find(THREE.secret) == THREE.principal
 
 
 MANY = [Made(number, organization=f"organization-{number % 2}") for number in range(6)]

@@ -13,7 +13,7 @@ Rules:
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -26,6 +26,7 @@ from spillway.store.minting import digest_of
 MAX_SECRETS = 16_384
 MAX_MISSES = 16_384
 MAX_WAITING = 4096  # requests
+MAX_NAMED = 4096  # forgotten tenants and organizations that are kept in mind
 MAX_QUOTAS = 1024  # different ones that are shared
 MISS_S = 5.0  # how long it is remembered that a key is not there; creating it ends that
 
@@ -68,15 +69,16 @@ class Forget(msgspec.Struct, frozen=True, tag=True):
 
 
 class _Known:
-    """`secret`: under which it is in the cache; empty: it is not."""
+    """`secret`: under which it is in the cache; empty: it is not. `turn`: of the keyring, when it was learned."""
 
-    __slots__ = ("digest", "expires_at_s", "principal", "secret")
+    __slots__ = ("digest", "expires_at_s", "principal", "secret", "turn")
 
-    def __init__(self, digest: bytes, principal: Principal, expires_at_s: Seconds | None) -> None:
+    def __init__(self, digest: bytes, principal: Principal, expires_at_s: Seconds | None, turn: int) -> None:
         self.digest = digest
         self.principal = principal
         self.expires_at_s = expires_at_s
         self.secret = b""
+        self.turn = turn
 
 
 class _Sought:
@@ -118,6 +120,9 @@ class Keys:
         self._secrets: OrderedDict[bytes, _Known] = OrderedDict()
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._misses: OrderedDict[bytes, Seconds] = OrderedDict()  # until when
+        self._turn = 0  # grows whenever tenants or organizations are forgotten
+        self._tenants: dict[TenantId, int] = {}  # in which turn it was forgotten last
+        self._organizations: dict[OrganizationId, int] = {}
         self._sought: dict[bytes, _Sought] = {}
         self._unsent: list[_Sought] = []
         self._waiting = 0
@@ -170,7 +175,7 @@ class Keys:
             self._tell(digest, Unknown.UNAVAILABLE)
 
     def forget(self, told: Forget) -> None:
-        """By tenant or organization it looks at everything that is known: 0.1 µs each, and it is seldom."""
+        """Of a tenant's or an organization's keys only those in the cache are looked at now, the others when somebody uses them."""
         if told.confirms:
             self._confirmed_at = self._clock.monotonic()
         if told.everything:
@@ -179,15 +184,15 @@ class Keys:
         for digest in told.digests:
             self._drop(digest)
             self._misses.pop(digest, None)
-        tenants, organizations = told.tenants, told.organizations
-        if tenants or organizations:
-            theirs = [
-                known.digest
-                for known in self._known.values()
-                if known.principal.tenant in tenants or known.principal.organization in organizations
-            ]
-            for digest in theirs:
-                self._drop(digest)
+        if told.tenants or told.organizations:
+            self._turn += 1
+            self._tenants.update(dict.fromkeys(told.tenants, self._turn))
+            self._organizations.update(dict.fromkeys(told.organizations, self._turn))
+            self._drop_old(self._secrets)
+            if len(self._tenants) + len(self._organizations) > MAX_NAMED:
+                self._drop_old(self._known)
+                self._tenants.clear()
+                self._organizations.clear()
 
     def sweep(self) -> bool:
         """To be called a few times a second. False: nobody has confirmed for too long what was known, so it is forgotten."""
@@ -216,6 +221,9 @@ class Keys:
         if digest is None:
             return Unknown.REFUSED
         known = self._known.get(digest)
+        if known is not None and self._is_old(known):
+            self._drop(digest)
+            return Unknown.UNSEEN
         if known is None:
             until = self._misses.get(digest)
             return Unknown.UNSEEN if until is None or self._clock.monotonic() >= until else Unknown.REFUSED
@@ -236,7 +244,7 @@ class Keys:
         digest = entry.digest
         self._drop(digest)
         self._misses.pop(digest, None)
-        known = self._known[digest] = _Known(digest, self._slim(entry.principal), entry.expires_at_s)
+        known = self._known[digest] = _Known(digest, self._slim(entry.principal), entry.expires_at_s, self._turn)
         if len(self._known) > self._max_known:
             self._drop(next(iter(self._known)))
         return known
@@ -246,7 +254,20 @@ class Keys:
         if known is not None and known.secret:
             del self._secrets[known.secret]
 
+    def _drop_old(self, among: Mapping[bytes, _Known]) -> None:
+        for known in [known for known in among.values() if self._is_old(known)]:
+            self._drop(known.digest)
+
+    def _is_old(self, known: _Known) -> bool:
+        """Its tenant or organization was forgotten since it was learned."""
+        if known.turn == self._turn:
+            return False
+        of = known.principal
+        return self._tenants.get(of.tenant, 0) > known.turn or self._organizations.get(of.organization, 0) > known.turn
+
     def _forget_everything(self) -> None:
+        self._tenants.clear()
+        self._organizations.clear()
         self._known.clear()
         self._secrets.clear()
         self._misses.clear()
