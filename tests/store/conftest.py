@@ -13,9 +13,10 @@ from spillway.core.ids import KeyId, ModelName, PoolName, RequestId, TenantId, V
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import UsageRecord
-from spillway.store.memory import MemoryKeys, MemoryUsage
+from spillway.store.memory_tenants import MemoryChanges, MemoryKeys, MemoryOrganizations, MemoryTenants, MemoryTrail
+from spillway.store.memory_usage import MemoryUsage
 from spillway.store.opening import Stores
-from spillway.store.ports import KeyStore, UsageStore
+from spillway.store.ports import AuditLog, ChangeLog, KeyStore, OrganizationStore, TenantStore, UsageStore
 from spillway.store.settings import Settings
 
 HOUR_S = 1_767_225_600  # 2026-01-01T00:00Z
@@ -25,12 +26,18 @@ class MakeRecord(Protocol):
     def __call__(self, request: str, **changes: object) -> UsageRecord: ...
 
 
-class Pair(msgspec.Struct):
+class Shop(msgspec.Struct):
+    """All stores."""
+
     keys: KeyStore
+    tenants: TenantStore
+    organizations: OrganizationStore
+    audit: AuditLog
+    changes: ChangeLog
     usage: UsageStore
 
 
-OpenPair = Callable[[], AbstractAsyncContextManager[Pair]]
+OpenShop = Callable[[], AbstractAsyncContextManager[Shop]]
 
 
 @pytest.fixture
@@ -49,17 +56,25 @@ def make_record() -> MakeRecord:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def open_pair(request: pytest.FixtureRequest, tmp_path: Path) -> OpenPair:
-    """Both stores, on the database and on its twin."""
+def open_shop(request: pytest.FixtureRequest, tmp_path: Path) -> OpenShop:
+    """On the database and on its twin."""
 
     @asynccontextmanager
     async def memory():
-        yield Pair(MemoryKeys(), MemoryUsage())
+        trail = MemoryTrail()
+        yield Shop(
+            MemoryKeys(trail),
+            MemoryTenants(trail),
+            MemoryOrganizations(trail),
+            trail,
+            MemoryChanges(trail),
+            MemoryUsage(),
+        )
 
     @asynccontextmanager
     async def sqlite():
         async with Stores(Settings(), tmp_path) as stores:
-            yield Pair(stores.keys, stores.usage)
+            yield Shop(stores.keys, stores.tenants, stores.organizations, stores.audit, stores.changes, stores.usage)
 
     return memory if request.param == "memory" else sqlite
 

@@ -113,7 +113,7 @@ def test_a_deleted_database_is_an_error_and_is_not_made_anew(tmp_path: Path, mak
                 with pytest.raises(StoreError):
                     await stores.usage.ingest([make_record("req_2")])
                 with pytest.raises(StoreError):
-                    await stores.keys.live(0.0)
+                    await stores.keys.rows()
             assert not path.exists()
             (tmp_path / "away").rename(path)
             assert await stores.usage.ingest([make_record("req_2")]) == Ingested(1, 0)
@@ -150,10 +150,10 @@ def test_a_backup_put_in_its_place_is_used_as_it_was(tmp_path: Path, make_record
                 lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             )
             shutil.copy(path, backup)
-            before = await stores.keys.revision()
+            before = await stores.changes.latest()
             await stores.usage.ingest([make_record("req_2")])
             backup.rename(path)
-            assert await stores.keys.revision() != before  # so that the keys are read again
+            assert await stores.changes.latest() != before  # so that the keys are read again
             assert await stores.usage.record(RequestId("req_1")) is not None
             assert await stores.usage.record(RequestId("req_2")) is None
             assert await stores.usage.ingest([make_record("req_2")]) == Ingested(1, 0)

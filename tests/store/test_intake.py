@@ -19,7 +19,7 @@ from spillway.core.usage import UsageRecord
 from spillway.store import intake as intake_module
 from spillway.store.frames import write_frame
 from spillway.store.intake import Intake
-from spillway.store.memory import MemoryUsage
+from spillway.store.memory_usage import MemoryUsage
 from spillway.store.opening import Stores
 from spillway.store.ports import UsageStore
 from spillway.store.rows import HourQuery, Ingested

@@ -9,7 +9,7 @@ from tests.store.conftest import HOUR_S, MakeRecord
 from spillway.core.clock import Seconds
 from spillway.core.errors import StoreError
 from spillway.core.ids import RequestId
-from spillway.store.memory import MemoryUsage
+from spillway.store.memory_usage import MemoryUsage
 from spillway.store.retention import Retention
 from spillway.store.rows import HourQuery
 from spillway.store.settings import Settings

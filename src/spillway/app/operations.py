@@ -3,6 +3,8 @@
 import re
 from typing import Protocol
 
+import msgspec
+
 from spillway.api.ports import (
     CreatedKey,
     HourUsage,
@@ -22,7 +24,7 @@ from spillway.core.ids import EndpointUrl, KeyId, PoolName, RequestId, TenantId
 from spillway.core.usage import UsageRecord
 from spillway.store.minting import LONGEST_LIFE_S, mint
 from spillway.store.opening import Stores
-from spillway.store.rows import Grain, HourQuery, KeyRow
+from spillway.store.rows import Audit, Grain, HourQuery, KeyRow
 from spillway.store.watch import ChangeWatch
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import DrainSet, LimitSet
@@ -126,7 +128,7 @@ class ParentOperations:
             highest_priority=wanted.priority,
             expires_at_s=None if wanted.expires_in_s is None else now_s + wanted.expires_in_s,
         )
-        await self._parent.stores.keys.add(row)
+        await self._parent.stores.keys.add(row, self._audit("key.create", None, row))
         await self._parent.keys.refresh()
         return CreatedKey(key_status(row), secret)
 
@@ -135,9 +137,23 @@ class ParentOperations:
         return KeyPage([key_status(row) for row in rows], rows[-1].id if len(rows) >= limit > 0 else None)
 
     async def revoke_key(self, key: KeyId) -> bool:
-        revoked = await self._parent.stores.keys.revoke(key, self._parent.clock.wall())
-        await self._parent.keys.refresh()
-        return revoked
+        row = await self._parent.stores.keys.row(key)
+        if row is not None and row.revoked_at_s is None:
+            ended = msgspec.structs.replace(row, revoked_at_s=self._parent.clock.wall())
+            await self._parent.stores.keys.change(ended, self._audit("key.revoke", row, ended))
+            await self._parent.keys.refresh()
+        return row is not None
+
+    def _audit(self, action: str, before: KeyRow | None, after: KeyRow) -> Audit:
+        return Audit(
+            at_s=self._parent.clock.wall(),
+            actor="admin.token",
+            action=action,
+            target=after.id,
+            organization=None,
+            before=None if before is None else msgspec.json.encode(key_status(before)),
+            after=msgspec.json.encode(key_status(after)),
+        )
 
     async def usage(self, ask: UsageAsk) -> UsagePage:
         query = HourQuery(

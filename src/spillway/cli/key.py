@@ -18,9 +18,9 @@ from spillway.core.clock import Seconds
 from spillway.core.errors import UsageError
 from spillway.core.ids import KeyId, ModelName, TenantId
 from spillway.core.priority import Priority
-from spillway.store.minting import LONGEST_LIFE_S, load_seal, mint
+from spillway.store.minting import LONGEST_LIFE_S, fingerprint_of, mint, seal_of
 from spillway.store.opening import Stores, sqlite_path
-from spillway.store.rows import MAX_PAGE_ROWS, KeyRow
+from spillway.store.rows import MAX_PAGE_ROWS, Audit, KeyRow
 from spillway.store.settings import Settings
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -33,6 +33,7 @@ class Place(msgspec.Struct):
     home: Path
     settings: Settings = Settings()
     models: dict[str, ModelName] | None = None
+    seal: str | None = None  # what the configuration says of it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +79,7 @@ def _place(arguments: argparse.Namespace) -> Place:
         return Place(arguments.home or Path(".spillway"))
     configuration = config.load(arguments.config, _Lenient(os.environ))
     home = arguments.home or Path(configuration.gateway.home)
-    return Place(home, configuration.store, configuration.public_names())
+    return Place(home, configuration.store, configuration.public_names(), configuration.gateway.key_secret)
 
 
 class _Lenient(UserDict[str, str]):
@@ -101,9 +102,11 @@ async def _create(place: Place, arguments: argparse.Namespace) -> int:
     models = _models(arguments.models, place)
     expires_in_s = None if arguments.expires_in is None else duration_s(arguments.expires_in)
     async with Stores(place.settings, place.home) as stores:
+        seal = seal_of(place.seal, place.home, rng)
+        await stores.check_seal(fingerprint_of(seal))
         row, secret = mint(
             rng,
-            load_seal(place.home, rng),
+            seal,
             now_s=now_s,
             tenant=TenantId(arguments.tenant),
             name=arguments.name,
@@ -111,7 +114,7 @@ async def _create(place: Place, arguments: argparse.Namespace) -> int:
             highest_priority=arguments.priority,
             expires_at_s=None if expires_in_s is None else now_s + expires_in_s,
         )
-        await stores.keys.add(row)
+        await stores.keys.add(row, _audit("key.create", row, None, row))
     if arguments.json:
         print(json.dumps({"secret": secret, **_shown(row)}))
     else:
@@ -142,7 +145,11 @@ async def _list(place: Place, arguments: argparse.Namespace) -> int:
 
 async def _revoke(place: Place, arguments: argparse.Namespace) -> int:
     async with Stores(place.settings, place.home) as stores:
-        known = await stores.keys.revoke(KeyId(arguments.key), SystemClock().wall())
+        row = await stores.keys.row(KeyId(arguments.key))
+        if row is not None and row.revoked_at_s is None:
+            ended = msgspec.structs.replace(row, revoked_at_s=SystemClock().wall())
+            await stores.keys.change(ended, _audit("key.revoke", row, row, ended))
+    known = row is not None
     if arguments.json:
         print(json.dumps({"id": arguments.key, "revoked": known}))
     elif known:
@@ -150,6 +157,18 @@ async def _revoke(place: Place, arguments: argparse.Namespace) -> int:
     else:
         print(f"spillway key: there is no key {arguments.key}", file=sys.stderr)
     return 0 if known else 1
+
+
+def _audit(action: str, row: KeyRow, before: KeyRow | None, after: KeyRow) -> Audit:
+    return Audit(
+        at_s=SystemClock().wall(),
+        actor="cli",
+        action=action,
+        target=row.id,
+        organization=None,
+        before=None if before is None else json.dumps(_shown(before)).encode(),
+        after=json.dumps(_shown(after)).encode(),
+    )
 
 
 def duration_s(text: str) -> Seconds:

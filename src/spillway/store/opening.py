@@ -7,6 +7,8 @@ from spillway.core.errors import ConfigError
 from spillway.store.database import Database
 from spillway.store.settings import Settings
 from spillway.store.sqlite_keys import SqliteKeys
+from spillway.store.sqlite_tenants import SqliteOrganizations, SqliteTenants
+from spillway.store.sqlite_trail import SqliteAudit, SqliteChanges, check_seal
 from spillway.store.sqlite_usage import SqliteUsage
 
 
@@ -26,7 +28,15 @@ class Stores:
     def __init__(self, settings: Settings, home: Path) -> None:
         self.database = Database(sqlite_path(settings.url, home), busy_timeout_s=settings.busy_timeout_s)
         self.keys = SqliteKeys(self.database)
+        self.tenants = SqliteTenants(self.database)
+        self.organizations = SqliteOrganizations(self.database)
+        self.audit = SqliteAudit(self.database)
+        self.changes = SqliteChanges(self.database)
         self.usage = SqliteUsage(self.database)
+
+    async def check_seal(self, fingerprint: bytes) -> None:
+        """ConfigError where this database's keys were made with another seal."""
+        await check_seal(self.database, fingerprint)
 
     async def __aenter__(self) -> "Stores":
         try:

@@ -7,7 +7,6 @@ from spillway.core.clock import Seconds
 from spillway.core.ids import KeyId, OrganizationId, RequestId, TenantId
 from spillway.core.usage import UsageRecord
 from spillway.store.rows import (
-    Answered,
     Audit,
     AuditRow,
     Change,
@@ -18,11 +17,7 @@ from spillway.store.rows import (
     KeyRow,
     OrganizationRow,
     Revision,
-    SegmentRow,
     TenantRow,
-    TokenRow,
-    UsageScope,
-    Used,
 )
 
 
@@ -82,13 +77,6 @@ class OrganizationStore(Protocol):
         ...
 
 
-class TokenStore(Protocol):
-    async def add(self, row: TokenRow, audit: Audit) -> None: ...
-    async def by_digest(self, digest: bytes) -> TokenRow | None: ...
-    async def rows(self, *, organization: OrganizationId | None = None) -> list[TokenRow]: ...
-    async def revoke(self, token: str, at_s: Seconds, audit: Audit) -> bool: ...
-
-
 class AuditLog(Protocol):
     async def rows(
         self,
@@ -115,20 +103,11 @@ class ChangeLog(Protocol):
     async def forget(self, *, keep: int = 10_000) -> None: ...
 
 
-class IdempotencyStore(Protocol):
-    async def answered(self, actor: str, key: str) -> Answered | None: ...
-    async def remember(self, actor: str, key: str, answer: Answered, at_s: Seconds) -> None:
-        """The first one stays."""
-        ...
-
-    async def forget(self, *, before_s: Seconds) -> None: ...
-
-
 class UsageStore(Protocol):
-    """Raw records in segments as they came, and sums per hour that are updated in the same transaction."""
+    """Raw records, and sums per hour that are updated in the same transaction."""
 
-    async def ingest(self, segment: str, records: Sequence[UsageRecord]) -> Ingested:
-        """All of them in one transaction. A segment that is there already counts nothing; numbers are `bounded`."""
+    async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
+        """All of them in one transaction. A record that is there already counts nothing; numbers are `bounded`."""
         ...
 
     async def record(self, request: RequestId) -> UsageRecord | None: ...
@@ -137,16 +116,6 @@ class UsageStore(Protocol):
         """BadRequestError for a cursor that is not ours."""
         ...
 
-    async def used(self, scope: UsageScope, from_s: Seconds) -> Used:
-        """The sums of hours that begin at `from_s` or later: what a day's or a month's meter begins with."""
-        ...
-
-    async def segments(
-        self, from_s: Seconds, until_s: Seconds, after: str | None = None, limit: int = 10
-    ) -> list[SegmentRow]:
-        """Segments with records that ended in [from_s, until_s), in the order of their names; for the export."""
-        ...
-
     async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
-        """Delete segments whose every record is older, and older hours; at most `limit` rows of each kind; how many went."""
+        """Delete older records and hours, at most `limit` of each; how many went."""
         ...

@@ -7,7 +7,6 @@ import msgspec
 from spillway.core.clock import Seconds
 from spillway.core.ids import KeyId, ModelName, OrganizationId, PolicyName, PoolName, TenantId
 from spillway.core.priority import Priority
-from spillway.core.usage import UsageRecord
 from spillway.quota.rules import Quota
 
 NO_POOL = PoolName("")
@@ -61,28 +60,6 @@ class TenantRow(msgspec.Struct, frozen=True):
     created_at_s: Seconds
 
 
-class Role(enum.StrEnum):
-    """What the bearer of an admin token may do."""
-
-    ADMIN = "admin"  # everything
-    OPERATOR = "operator"  # pools, endpoints, reload; tenants and keys; not tokens
-    READER = "reader"  # look at everything
-
-
-class TokenRow(msgspec.Struct, frozen=True):
-    """A token of the admin API. With `organization` it sees and changes that organization's tenants, keys and usage only."""
-
-    id: str
-    digest: bytes
-    role: Role
-    organization: OrganizationId | None
-    name: str
-    created_at_s: Seconds
-    expires_at_s: Seconds | None
-    revoked_at_s: Seconds | None
-    last4: str
-
-
 class Audit(msgspec.Struct, frozen=True):
     """One change: who did what to what, and how it was before and after (JSON without secrets; None: was or is not there)."""
 
@@ -123,14 +100,6 @@ class Change(msgspec.Struct, frozen=True):
     digest: bytes  # of a key; b"" else
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """What was answered to a write with an idempotency key, and a digest of what was asked."""
-
-    fingerprint: bytes
-    status: int
-    body: bytes
-
-
 class Revision(msgspec.Struct, frozen=True):
     """Differs whenever keys may have changed: by any process, or because the database file is another one."""
 
@@ -142,7 +111,6 @@ class HourRow(msgspec.Struct, frozen=True):
     """What one tenant used of one model on one pool in one hour. `model` and `pool` are None in a roll-up per tenant."""
 
     hour_s: int  # Unix time of the hour's begin
-    organization: OrganizationId
     tenant: TenantId
     model: ModelName | None
     pool: PoolName | None
@@ -167,7 +135,6 @@ class HourQuery(msgspec.Struct, frozen=True):
     until_s: Seconds
     grain: Grain = Grain.TENANT
     tenant: TenantId | None = None
-    organization: OrganizationId | None = None
     cursor: str | None = None
     limit: int = 200
 
@@ -175,25 +142,6 @@ class HourQuery(msgspec.Struct, frozen=True):
 class HourPage(msgspec.Struct, frozen=True):
     rows: tuple[HourRow, ...]
     next: str | None  # None: no more rows
-
-
-class UsageScope(msgspec.Struct, frozen=True):
-    """Whose usage is summed: of one tenant or of one organization; `model` None: of all models."""
-
-    tenant: TenantId | None = None
-    organization: OrganizationId | None = None
-    model: ModelName | None = None
-
-
-class Used(msgspec.Struct, frozen=True):
-    requests: int
-    tokens: int  # prompt and completion
-    nano_usd: int
-
-
-class SegmentRow(msgspec.Struct, frozen=True):
-    name: str
-    records: tuple[UsageRecord, ...]
 
 
 class Ingested(msgspec.Struct, frozen=True):

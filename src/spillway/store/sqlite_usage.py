@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, ModelName, PoolName, RequestId, TenantId, VersionName
+from spillway.core.ids import KeyId, ModelName, OrganizationId, PoolName, RequestId, TenantId, VersionName
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import UsageRecord
@@ -16,7 +16,7 @@ from spillway.store.statements import statements
 
 _Columns = tuple[
     str, float, str, str, str, str | None, str | None, str, str, int, int, int, int, int | None, int, int,
-    float | None, float | None, float, int,
+    float | None, float | None, float, int, str,
 ]  # fmt: skip
 
 
@@ -80,14 +80,14 @@ def _columns(record: UsageRecord) -> _Columns:
         record.request, record.finished_at_s, record.tenant, record.key, record.model, record.version, record.pool,
         record.priority.value, record.outcome.value, record.attempts, record.spilled, record.streamed,
         record.prompt_tokens, record.cached_tokens, record.completion_tokens, record.estimated,
-        record.ttft_s, record.tpot_s, record.duration_s, nano_usd(record),
+        record.ttft_s, record.tpot_s, record.duration_s, nano_usd(record), record.organization,
     )  # fmt: skip
 
 
 def _record(columns: _Columns) -> UsageRecord:
     (
         request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
-        prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd,
+        prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization,
     ) = columns  # fmt: skip
     return UsageRecord(
         request=RequestId(request),
@@ -110,4 +110,5 @@ def _record(columns: _Columns) -> UsageRecord:
         tpot_s=tpot_s,
         duration_s=duration_s,
         cost_usd=cost_nano_usd / NANO,
+        organization=OrganizationId(organization),
     )

@@ -1,24 +1,46 @@
 -- name: add
-INSERT INTO key (id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO key (
+    id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4, policy, networks, successor
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: change
+UPDATE key SET
+    tenant = :tenant, name = :name, models = :models, highest_priority = :highest_priority, expires_at_s = :expires_at_s,
+    revoked_at_s = :revoked_at_s, policy = :policy, networks = :networks, successor = :successor
+WHERE id = :id;
+
+-- name: row
+SELECT
+    id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4, policy, networks, successor
+FROM key WHERE id = :id;
 
 -- name: page
-SELECT id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4
+SELECT
+    id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4, policy, networks, successor
 FROM key WHERE id > :after ORDER BY id LIMIT :limit;
 
 -- name: page_of_tenant
-SELECT id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4
+SELECT
+    id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4, policy, networks, successor
 FROM key WHERE tenant = :tenant AND id > :after ORDER BY id LIMIT :limit;
 
--- name: live
-SELECT id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4
-FROM key WHERE revoked_at_s IS NULL AND (expires_at_s IS NULL OR expires_at_s > :now_s) ORDER BY id;
+-- name: page_of_organization
+SELECT
+    id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4, policy, networks, successor
+FROM key
+WHERE tenant IN (SELECT tenant.id FROM tenant WHERE organization = :organization) AND (:tenant IS NULL OR tenant = :tenant) AND id > :after
+ORDER BY id LIMIT :limit;
 
--- name: revoke
-UPDATE key SET revoked_at_s = :at_s WHERE id = :id AND revoked_at_s IS NULL;
+-- name: revoke_of_tenant
+UPDATE key SET revoked_at_s = :at_s WHERE tenant = :tenant AND revoked_at_s IS NULL;
 
--- name: exists
-SELECT 1 FROM key WHERE id = :id;
-
--- name: changes
-SELECT changes FROM key_revision;
+-- name: identities
+SELECT
+    key.id, key.digest, key.tenant, key.name, key.models, key.highest_priority, key.created_at_s, key.expires_at_s, key.revoked_at_s,
+    key.last4, key.policy, key.networks, key.successor,
+    tenant.id, tenant.organization, tenant.name, tenant.plan, tenant.quota, tenant.policy, tenant.suspended, tenant.created_at_s,
+    organization.id, organization.name, organization.plan, organization.quota, organization.suspended, organization.created_at_s
+FROM key
+LEFT JOIN tenant ON tenant.id = key.tenant
+LEFT JOIN organization ON organization.id = tenant.organization
+WHERE key.digest IN (:digests);

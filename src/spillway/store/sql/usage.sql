@@ -1,8 +1,8 @@
 -- name: add
 INSERT INTO usage (
     request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
-    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (request) DO NOTHING;
 
 -- name: add_to_hour
@@ -21,7 +21,7 @@ ON CONFLICT (hour_s, tenant, model, pool) DO UPDATE SET
 -- name: record
 SELECT
     request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
-    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
 FROM usage WHERE request = :request;
 
 -- name: hours_by_pool

@@ -1,53 +1,15 @@
-"""The stores' twins in memory, for tests. Held to the same contract suite as the database."""
+"""The usage store's twin in memory, for tests. Held to the same contract suite as the database."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.core.errors import StoreError
-from spillway.core.ids import KeyId, RequestId, TenantId
+from spillway.core.ids import RequestId
 from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
 from spillway.store.rollups import NANO, HourKey, HourSums, added, nano_usd, page, page_limit, read_cursor, summed
-from spillway.store.rows import MAX_PAGE_ROWS, Grain, HourPage, HourQuery, Ingested, KeyRow, Revision
-
-
-class MemoryKeys:
-    def __init__(self) -> None:
-        self._rows: dict[KeyId, KeyRow] = {}
-        self._changes = 0
-
-    async def add(self, row: KeyRow) -> None:
-        if row.id in self._rows or any(known.digest == row.digest for known in self._rows.values()):
-            raise StoreError(f"key {row.id} is there already")
-        self._put(row)
-
-    async def rows(
-        self, *, tenant: TenantId | None = None, after: KeyId | None = None, limit: int = 200
-    ) -> list[KeyRow]:
-        wanted = [
-            row
-            for key, row in sorted(self._rows.items())
-            if key > (after or "") and (tenant is None or row.tenant == tenant)
-        ]
-        return wanted[: max(1, min(limit, MAX_PAGE_ROWS))]
-
-    async def live(self, now_s: Seconds) -> list[KeyRow]:
-        return [row for _, row in sorted(self._rows.items()) if row.is_live(now_s)]
-
-    async def revoke(self, key: KeyId, at_s: Seconds) -> bool:
-        row = self._rows.get(key)
-        if row is not None and row.revoked_at_s is None:
-            self._put(msgspec.structs.replace(row, revoked_at_s=at_s))
-        return row is not None
-
-    async def revision(self) -> Revision:
-        return Revision(1, self._changes)
-
-    def _put(self, row: KeyRow) -> None:
-        self._rows[row.id] = row
-        self._changes += 1
+from spillway.store.rows import Grain, HourPage, HourQuery, Ingested
 
 
 class MemoryUsage:

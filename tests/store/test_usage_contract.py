@@ -1,0 +1,166 @@
+"""What every usage store promises: the same suite on the database and on its twin in memory."""
+
+import asyncio
+
+import pytest
+from tests.store.conftest import HOUR_S, MakeRecord, OpenShop
+
+from spillway.core.errors import BadRequestError
+from spillway.core.ids import RequestId, TenantId
+from spillway.core.outcome import Outcome
+from spillway.store.rows import Grain, HourQuery, HourRow, Ingested
+
+EVER = HourQuery(from_s=0, until_s=1e12)
+
+
+def test_a_record_is_kept_whole(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    records = [
+        make_record("req_1", cached_tokens=7, spilled=True, organization="studio"),
+        make_record("req_2", pool=None, version=None, ttft_s=None, tpot_s=None, outcome=Outcome.REFUSED, attempts=0),
+    ]
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            assert await shop.usage.ingest(records) == Ingested(fresh=2, known=0)
+            assert [await shop.usage.record(record.request) for record in records] == records
+            assert await shop.usage.record(RequestId("req_3")) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_record_counts_once_however_often_it_comes(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    one, two = make_record("req_1"), make_record("req_2", outcome=Outcome.CUT, spilled=True, cached_tokens=40)
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            assert await shop.usage.ingest([one, one]) == Ingested(fresh=1, known=1)
+            assert await shop.usage.ingest([one, two]) == Ingested(fresh=1, known=1)
+            assert await shop.usage.ingest([]) == Ingested(fresh=0, known=0)
+            (row,) = (await shop.usage.hours(EVER)).rows
+            assert row == HourRow(
+                hour_s=HOUR_S, tenant=TenantId("acme"), model=None, pool=None, requests=2, ok=1, spilled=1,
+                prompt_tokens=200, cached_tokens=40, completion_tokens=40, cost_usd=0.000_246,
+            )  # fmt: skip
+
+    asyncio.run(scenario())
+
+
+def test_hours_are_summed_by_tenant_or_shown_by_pool(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    records = [
+        make_record("req_1"),
+        make_record("req_2", pool="npc@west"),
+        make_record("req_3", pool=None),
+        make_record("req_4", tenant="zeta"),
+        make_record("req_5", finished_at_s=HOUR_S + 3600.0),
+        make_record("req_6", finished_at_s=HOUR_S + 3599.999),
+    ]
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            await shop.usage.ingest(records)
+            by_tenant = await shop.usage.hours(EVER)
+            assert [(row.hour_s - HOUR_S, row.tenant, row.requests) for row in by_tenant.rows] == [
+                (0, "acme", 4),
+                (0, "zeta", 1),
+                (3600, "acme", 1),
+            ]
+            by_pool = await shop.usage.hours(
+                HourQuery(from_s=HOUR_S, until_s=HOUR_S + 3600, grain=Grain.POOL, tenant=TenantId("acme"))
+            )
+            assert [(row.model, row.pool, row.requests) for row in by_pool.rows] == [
+                ("npc", None, 1),
+                ("npc", "npc@east", 2),
+                ("npc", "npc@west", 1),
+            ]
+            nothing = await shop.usage.hours(HourQuery(from_s=HOUR_S + 1, until_s=HOUR_S + 3600))
+            assert nothing.rows == ()
+            assert nothing.next is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("grain", list(Grain))
+@pytest.mark.parametrize("tenant", [None, TenantId("t1")])
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_pages_join_without_gap_or_double(
+    open_shop: OpenShop, make_record: MakeRecord, grain: Grain, tenant: TenantId | None, limit: int
+) -> None:
+    records = [
+        make_record(
+            f"req_{number}",
+            tenant=f"t{number % 3}",
+            pool=f"p{number % 2}",
+            model=f"m{number % 5}",
+            finished_at_s=HOUR_S + 3600.0 * (number % 4),
+        )
+        for number in range(60)
+    ]
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            await shop.usage.ingest(records)
+            whole = await shop.usage.hours(HourQuery(from_s=0, until_s=1e12, grain=grain, tenant=tenant, limit=1000))
+            assert whole.next is None
+            assert sum(row.requests for row in whole.rows) == (20 if tenant else 60)
+            rows: list[HourRow] = []
+            cursor: str | None = None
+            while True:
+                page = await shop.usage.hours(
+                    HourQuery(from_s=0, until_s=1e12, grain=grain, tenant=tenant, limit=limit, cursor=cursor)
+                )
+                assert len(page.rows) <= limit
+                rows += page.rows
+                cursor = page.next
+                if cursor is None:
+                    break
+            assert tuple(rows) == whole.rows
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "ééé", "AAAA", "kwE", "k8DAwMA", "lAGhYaFhwA", "lM___________6CgoA"])
+def test_a_cursor_of_somebody_else_is_a_bad_request(open_shop: OpenShop, cursor: str) -> None:
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            with pytest.raises(BadRequestError) as caught:
+                await shop.usage.hours(HourQuery(from_s=0, until_s=1, cursor=cursor))
+            assert caught.value.param == "cursor"
+
+    asyncio.run(scenario())
+
+
+def test_old_rows_are_forgotten_a_few_at_a_time(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    records = [make_record(f"req_{number}", finished_at_s=HOUR_S + 3600.0 * number) for number in range(6)]
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            await shop.usage.ingest(records)
+            limits = {"records_before_s": HOUR_S + 3600.0 * 5, "hours_before_s": HOUR_S + 3600.0}
+            gone = [await shop.usage.forget(**limits, limit=2) for _ in range(4)]
+            assert gone == [3, 2, 1, 0]
+            assert await shop.usage.record(RequestId("req_4")) is None
+            assert await shop.usage.record(RequestId("req_5")) is not None
+            assert [row.hour_s for row in (await shop.usage.hours(EVER)).rows] == [
+                HOUR_S + 3600 * number for number in range(1, 6)
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_numbers_that_no_database_can_hold_do_not_block_the_rest(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    records = [
+        make_record("req_1", prompt_tokens=1 << 63),
+        make_record("req_2", cost_usd=float("nan")),
+        make_record("req_3", cost_usd=float("inf"), completion_tokens=-5),
+        make_record("req_4"),
+    ]
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            assert await shop.usage.ingest(records) == Ingested(fresh=4, known=0)
+            (row,) = (await shop.usage.hours(EVER)).rows
+            assert row.requests == 4
+            assert row.prompt_tokens == (1 << 40) + 300
+            assert row.completion_tokens == 60
+
+    asyncio.run(scenario())
