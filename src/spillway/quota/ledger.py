@@ -35,9 +35,10 @@ class Kind(enum.StrEnum):
 
 
 class LedgerTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A member reports every `report_s`. What it was granted is good for `lease_s`; from `grace_s` without a report the ledger keeps
-    the member's floor free for it, until `forget_s`; by its own clock the member stops using the floor at `stop_s`. A ledger
-    that has lost its memory gives out floors only for `learn_s`. A request waits at most `wait_s` for an answer of the ledger."""
+    """A member reports every `report_s`. Slots that it was granted are good for `lease_s`; from `grace_s` without a report the ledger
+    keeps the member's floor free for it, until `forget_s`; by its own clock the member stops at `stop_s`. The slots that a forgotten member had come back
+    `longest_s` (the longest request) after its lease ended. A ledger that has lost its memory gives out floors only for `learn_s`.
+    A request waits at most `wait_s` for an answer of the ledger; records of usage are in the store within `settle_s`."""
 
     report_s: Seconds = 1.0
     lease_s: Seconds = 5.0
@@ -45,6 +46,8 @@ class LedgerTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_s: Seconds = 50.0
     forget_s: Seconds = 60.0
     learn_s: Seconds = 60.0
+    longest_s: Seconds = 120.0
+    settle_s: Seconds = 5.0
     timeout_s: Seconds = 1.0
     wait_s: Seconds = 0.1
 
@@ -52,9 +55,11 @@ class LedgerTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a member says of one meter or pool. `amount`: the whole limit (of a BUCKET: a minute's).
 
-    BUCKET, BUDGET: `used` since this account began, only grows; `kept` of the lease; `need`: what waiting requests lack beyond `kept`;
-    `want`: what would be good to have beyond that. `period`: a BUDGET's, such as 2026-11-26 or 2026-11; else empty.
-    SLOTS: `used`: in use now; `wants`: wanted in all by priority, the most urgent first, what is in use included.
+    BUCKET, BUDGET: `used` since the member opened this account, only grows; `kept` of the lease; `need`: what waiting requests lack
+    beyond `kept`; `largest`: the largest one of these; `want`: what would be good to have beyond `need`. `period`: a BUDGET's, such as 2026-11-26 or 2026-11; else empty.
+    SLOTS: `used`: in use now; `kept`: the slots that it takes for granted; `floor`: those that it takes for its floor; `wants`:
+    wanted in all by priority, the most urgent first, what is in use included.
+    `closing`: the member is done with it and gives everything back; if it opens it again, `used` begins at 0.
     """
 
     key: str
@@ -65,12 +70,15 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kept: int = 0
     need: int = 0
     want: int = 0
+    largest: int = 0
+    floor: int = 0
     wants: tuple[int, ...] = ()
+    closing: bool = False
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """`share`: the part of every limit (0–1) that the member takes for its floor, by the last reply; 0: none yet. `leaving`: it
-    ends, and gives everything back."""
+    ends; what it had of accounts that it does not close counts as used."""
 
     member: MemberId
     turn: int
@@ -81,15 +89,18 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 class Grant(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """BUCKET, BUDGET: `granted` beyond what was kept; `level`: what is left for anybody after that; `retry_s`: when the rest of `need` will be
-    there, as far as one can say (0: it was granted). `unseeded`: the ledger does not know what was used of this period:
-    nothing is granted until somebody `seed`s it. SLOTS: `granted`: the slots that the member may use, in all."""
+    there, as far as one can say (0: it was granted). SLOTS: `granted`: the slots that the member may use, in all; `floor`: of those,
+    the ones that stay when it is cut off. `unseeded`: the ledger does not know what was used of this period: nothing is granted
+    until somebody `seed`s it. `mark` above 0: somebody ended without settling: seed it with this mark, `settle_s` from now."""
 
     key: str
     period: str = ""
     granted: int = 0
     level: int = 0
     retry_s: Seconds = 0.0
+    floor: int = 0
     unseeded: bool = False
+    mark: int = 0
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -111,11 +122,13 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Seed(msgspec.Struct, frozen=True, array_like=True):
-    """What usage records say was used of a budget in this period. Never lowers what the ledger knows itself."""
+    """What usage records say was used of a budget in this period. With the `mark` of a grant, read `settle_s` after it: settles
+    what members held that ended. Never lowers what members that are there say themselves."""
 
     key: str
     period: str
     used: int
+    mark: int = 0
 
 
 class Ledger(Protocol):

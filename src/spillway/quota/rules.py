@@ -12,6 +12,7 @@ import msgspec
 
 from spillway.core.ids import ModelName, OrganizationId, TenantId
 
+MINUTE_S = 60.0
 BURST_S = 10.0  # a minute's meter holds so many seconds' worth
 NANO_USD = 1_000_000_000
 MAX_AMOUNT = 1_000_000_000_000_000  # of requests and tokens: sums stay exact in a double, which is what the shared store counts in
