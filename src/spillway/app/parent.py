@@ -95,6 +95,7 @@ class Parent:
             self.keys = ChangeWatch(self.stores.changes, self._publish, log=self._log)
             await self.keys.start()
             self._warn_of_small_limits()
+            self._warn_of_quotas()
             self._engines.configure(self.configuration.upstreams())
             stack.callback(self._engines.close)
             listeners = listen(gateway.listen, self._members)
@@ -257,6 +258,12 @@ class Parent:
             if 0 < pool.limit < self._members:
                 text = "pool %s has a limit of %d for %d workers: some of them get no slot"
                 self._log.warning(text, name, pool.limit, self._members)
+
+    def _warn_of_quotas(self) -> None:
+        terms = self.configuration.terms()
+        said = (*terms.tenants.values(), *terms.organizations.values())
+        if terms.default_plan is not None or any(one.quota is not None or one.plan is not None for one in said):
+            self._log.warning("plans and quotas are read, and not enforced yet: nobody is refused by them")
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
