@@ -21,6 +21,7 @@ from spillway.net.ports import Headers
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_PIPELINED = 64
+ACCEPT_TURNS = 4  # of the loop, from the kernel's accept to `connection_made`
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
@@ -213,10 +214,12 @@ class RawServer:
         self._connections: set[RawConnection] = set()
         self._empty = asyncio.Event()
         self._listening: asyncio.Server | None = None
+        self._closed = False
 
     async def listen(self, host: str, port: int) -> None:
         """Port 0 takes a free one; a server that listened before takes its port again. Raises OSError."""
         loop = asyncio.get_running_loop()
+        self._closed = False
         self._listening = await loop.create_server(
             lambda: RawConnection(self), host, port or self.port, backlog=4096
         )  # fmt: skip
@@ -231,6 +234,9 @@ class RawServer:
     async def close(self, deadline_s: Seconds = 2.0) -> None:
         """Drops every connection at once. Raises TimeoutError where they are not gone after `deadline_s`."""
         self.stop_listening()
+        self._closed = True
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         for connection in list(self._connections):
             connection.transport.abort()
         if self._connections:
@@ -240,6 +246,8 @@ class RawServer:
     def opened(self, connection: RawConnection) -> None:
         self._connections.add(connection)
         self._empty.clear()
+        if self._closed:
+            connection.transport.abort()
 
     def lost(self, connection: RawConnection) -> None:
         self._connections.discard(connection)
