@@ -1,10 +1,12 @@
 """What our own code costs a request, without the kernel: the whole path between two transports that do nothing.
 
-    .venv/bin/python benchmarks/hot_path.py [--rounds 7] [--profile]
+    .venv/bin/python benchmarks/hot_path.py [--rounds 7] [--tenants 10000] [--profile]
 
 One client connection sends 1 KB requests, one upstream connection answers 600 bytes; or 100 events of a stream. Everything in
 between is real: parser, data plane, pipeline, brain, relay, settlement, metrics, spool (its file too). CPU microseconds per
-request and per event, best of the rounds. Prints one line of JSON.
+request and per event, best of the rounds: of one tenant without limits, of `--tenants` in turn without limits, and of as many with
+seven limits each (requests, tokens, at once, dollars; of tenant, model and organization), reports to a ledger and its work
+included. Prints one line of JSON.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import logging
 import pstats
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -23,12 +26,24 @@ import uvloop
 
 from spillway.api.data_plane import DataPlane
 from spillway.app.system import SystemClock, SystemRng
-from spillway.core.ids import ClusterName, EndpointUrl, KeyId, ModelName, PoolName, RequestIds, TenantId, VersionName
+from spillway.core.clock import Clock
+from spillway.core.ids import (
+    ClusterName,
+    EndpointUrl,
+    KeyId,
+    ModelName,
+    OrganizationId,
+    PoolName,
+    RequestIds,
+    TenantId,
+    VersionName,
+)
 from spillway.core.priority import Priority
 from spillway.core.usage import Price
 from spillway.gateway.driver import Driver
 from spillway.gateway.pipeline import Pipeline
 from spillway.gateway.ports import PoolBinding, Principal
+from spillway.gateway.quotas import Quotas
 from spillway.gateway.settings import GatewaySettings
 from spillway.gateway.settle import Settlement
 from spillway.net.client_connection import ClientConnection
@@ -37,6 +52,11 @@ from spillway.net.pool import HttpOrigin
 from spillway.net.ports import Exchange, Receiver, Route, Ticket
 from spillway.net.server import HttpServer
 from spillway.net.settings import ClientLimits, ServerLimits
+from spillway.quota.book import Book
+from spillway.quota.calendar import Calendar
+from spillway.quota.gate import Gate
+from spillway.quota.ledger import LedgerTimes, Report, Seed
+from spillway.quota.rules import Bounds, Owner, Quota
 from spillway.store.keyring import Entry, Keys, LookedUp
 from spillway.store.minting import new_secret
 from spillway.store.settings import SpoolSettings
@@ -52,7 +72,6 @@ from spillway.traffic.events import Configured
 from spillway.traffic.fleet import Fleet, ModelSpec, PoolSpec
 
 SEAL = b"s" * 32
-SECRET, DIGEST = new_secret(SeededRng(1), SEAL)
 POOL, URL, NPC = PoolName("npc@east"), EndpointUrl("http://127.0.0.1:9"), ModelName("npc")
 ANSWER_BODY = json.dumps(
     {"choices": [{"message": {"content": "x" * 480}}], "usage": {"prompt_tokens": 9, "completion_tokens": 9}}
@@ -80,7 +99,18 @@ STREAM_END = (
 )
 
 
-def request(*, stream: bool) -> bytes:
+LIMITS = Quota(
+    requests_per_minute=10**9,
+    tokens_per_minute=10**12,
+    in_flight=10**6,
+    usd_per_day=10**6,
+    models={NPC: Bounds(tokens_per_minute=10**12)},
+)
+SHARED_LIMITS = Quota(requests_per_minute=10**12, usd_per_month=10**6)
+TURN = 50  # requests between two turns of the event loop
+
+
+def request(secret: str, *, stream: bool) -> bytes:
     body = json.dumps(
         {"model": "npc", "messages": [{"role": "user", "content": "x" * 900}], "max_tokens": 100}
         | ({"stream": True} if stream else {}),
@@ -88,7 +118,7 @@ def request(*, stream: bool) -> bytes:
     ).encode()
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nContent-Type: application/json\r\nUser-Agent: bench\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n%b"
-        % (SECRET.encode(), len(body), body)
+        % (secret.encode(), len(body), body)
     )
 
 
@@ -143,12 +173,44 @@ def not_found(exchange: Exchange) -> None:
     exchange.respond(404, b"", b"")
 
 
+def entries(tenants: int, *, limited: bool) -> tuple[list[str], list[Entry]]:
+    """Secrets, and what they stand for. Ten tenants are one organization."""
+    secrets, found = list[str](), list[Entry]()
+    for number in range(tenants):
+        secret, digest = new_secret(SeededRng(number), SEAL)
+        tenant, organization = TenantId(f"t{number}"), OrganizationId(f"o{number // 10}")
+        owner = Owner(tenant, organization, LIMITS, SHARED_LIMITS) if limited else None
+        principal = Principal(KeyId(f"k{number}"), tenant, None, Priority.REALTIME, organization, owner=owner)
+        secrets.append(secret)
+        found.append(Entry(digest, principal, None))
+    return secrets, found
+
+
+class OwnLedger:
+    """A book in this process: its work counts, too. Budgets are seeded as soon as somebody asks of them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._book = Book(LedgerTimes(), clock.monotonic())
+        self.quotas: Quotas | None = None
+
+    def send(self, report: Report) -> None:
+        asyncio.get_running_loop().call_soon(self._answer, report)
+
+    def _answer(self, report: Report) -> None:
+        assert self.quotas is not None
+        reply = self._book.report(report, self._clock.monotonic())
+        for grant in reply.grants:
+            if grant.unseeded:
+                self._book.seed(Seed(grant.key, grant.period, 0), self._clock.monotonic())
+        self.quotas.heard(reply)
+
+
 class HotPath:
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, known: list[Entry]) -> None:
         clock, rng = SystemClock(), SystemRng()
         keyring = Keys(SEAL, clock, asyncio.get_running_loop(), lambda _: None)
-        principal = Principal(KeyId("k"), TenantId("t"), None, Priority.REALTIME)
-        keyring.take(LookedUp((Entry(DIGEST, principal, None),)))
+        keyring.take(LookedUp(tuple(known)))
         metrics = GatewayMetrics(Registry(), [NPC])
         observer = Observers([metrics, GatewayLog(logging.getLogger("bench"), rng)])
         self.spool = Spool(
@@ -160,10 +222,16 @@ class HotPath:
         )
         origin = HttpOrigin(Destination(URL), ClientLimits())
         settlement = Settlement(self.spool, observer, clock)
+        calendar, ledger = Calendar(clock.wall), OwnLedger(clock)
+        gate = Gate("w", LedgerTimes(wait_s=60.0), calendar, clock.monotonic())
+        quotas = ledger.quotas = Quotas(gate, calendar, clock, asyncio.get_running_loop(), ledger.send)
+        quotas.configure({NPC: Price(1.0, 2.0)})
+        quotas.start()
         driver = Driver(
             Controller(),
             OneUpstream(origin),
             settlement,
+            quotas,
             observer,
             clock,
             asyncio.get_running_loop(),
@@ -171,7 +239,7 @@ class HotPath:
         )
         fleet = Fleet({POOL: PoolSpec(POOL, ClusterName("east"), (URL,), 4096)}, {NPC: ModelSpec(NPC, ((POOL,),))})
         driver.tell(Configured(fleet))
-        pipeline = Pipeline(keyring, {"npc": NPC}, driver, settlement, observer, clock)
+        pipeline = Pipeline(keyring, {"npc": NPC}, driver, settlement, quotas, observer, clock)
         other = Route(not_found, max_body_bytes=1 << 24)
         plane = DataPlane(
             pipeline, other, RequestIds(rng), rng, NoTracing(), observer, max_body_bytes=1 << 24, expose_pools=True
@@ -181,15 +249,23 @@ class HotPath:
         self.client_transport = NoTransport()
         self.client.connection_made(cast("asyncio.Transport", self.client_transport))
         self.upstream = ClientConnection(origin)
-        self.upstream.connection_made(cast("asyncio.Transport", NoTransport()))
+        self.upstream_transport = NoTransport()
+        self.upstream.connection_made(cast("asyncio.Transport", self.upstream_transport))
         origin.released(self.upstream)
 
-    def whole(self, data: bytes) -> None:
+    async def _send(self, data: bytes) -> None:
+        """Until the upstream has it: the first request of a tenant waits for its lease."""
+        before = self.upstream_transport.written_bytes
         self.client.data_received(data)
+        while self.upstream_transport.written_bytes == before:
+            await asyncio.sleep(0)
+
+    async def whole(self, data: bytes) -> None:
+        await self._send(data)
         self.upstream.data_received(ANSWER)
 
-    def stream(self, data: bytes) -> None:
-        self.client.data_received(data)
+    async def stream(self, data: bytes) -> None:
+        await self._send(data)
         received = self.upstream.data_received
         received(STREAM_HEAD)
         for _ in range(EVENTS):
@@ -197,36 +273,49 @@ class HotPath:
         received(STREAM_END)
 
 
-async def measure(rounds: int, *, profile: bool) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = HotPath(Path(folder))
-        plain, streamed = request(stream=False), request(stream=True)
-        for name, act, data, count, divisor in (
-            ("us_per_request", path.whole, plain, 5000, 1),
-            ("us_per_event", path.stream, streamed, 100, EVENTS),
-        ):
-            act(data)
-            gc.collect()
-            gc.freeze()
-            best = float("inf")
-            profiler = cProfile.Profile()
-            if profile:
-                profiler.enable()
-            for _ in range(rounds):
-                start = time.process_time()
-                for _ in range(count):
-                    act(data)
-                best = min(best, (time.process_time() - start) / count / divisor)
+Act = Callable[[bytes], Awaitable[None]]
+
+
+async def best_us(act: Act, data: Sequence[bytes], rounds: int, count: int, *, profile: bool) -> float:
+    """CPU microseconds of one act, all of `data` in turn."""
+    for one in data:
+        await act(one)
+    gc.collect()
+    gc.freeze()
+    profiler, best, at = cProfile.Profile(), float("inf"), 0
+    if profile:
+        profiler.enable()
+    for _ in range(rounds):
+        start = time.process_time()
+        for number in range(count):
+            await act(data[at])
+            at = (at + 1) % len(data)
+            if number % TURN == 0:
                 await asyncio.sleep(0)
-            if profile:
-                profiler.disable()
-                pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
-            figures[name] = round(best * 1e6, 2)
-        if path.client_transport.written_bytes < 5000 * len(ANSWER_BODY):
-            raise SystemExit("the answers did not arrive")
-        path.spool.close()
-        path.server.close()
+        best = min(best, (time.process_time() - start) / count)
+        await asyncio.sleep(0)
+    if profile:
+        profiler.disable()
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
+    return best * 1e6
+
+
+async def measure(rounds: int, tenants: int, *, profile: bool) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for kind, count, limited in (("", 1, False), ("_of_many_tenants", tenants, False), ("_with_limits", tenants, True)):
+        with tempfile.TemporaryDirectory() as folder:
+            secrets, known = entries(count, limited=limited)
+            path = HotPath(Path(folder), known)
+            plain = [request(secret, stream=False) for secret in secrets]
+            us = await best_us(path.whole, plain, rounds, max(5000, tenants), profile=profile and limited)
+            figures[f"us_per_request{kind}"] = round(us, 2)
+            if count == 1:
+                us = await best_us(path.stream, [request(secrets[0], stream=True)], rounds, 100, profile=profile)
+                figures["us_per_event"] = round(us / EVENTS, 2)
+            if path.client_transport.written_bytes < 5000 * len(ANSWER_BODY):
+                raise SystemExit("the answers did not arrive")
+            path.spool.close()
+            path.server.close()
     return figures
 
 
@@ -234,8 +323,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--tenants", type=int, default=10_000)
     arguments = parser.parse_args()
-    print(json.dumps(uvloop.run(measure(arguments.rounds, profile=arguments.profile))))
+    print(json.dumps(uvloop.run(measure(arguments.rounds, arguments.tenants, profile=arguments.profile))))
 
 
 if __name__ == "__main__":

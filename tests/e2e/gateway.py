@@ -76,7 +76,7 @@ class Gateway:
     def __init__(self, process: SpawnedProcess, folder: Path, config: Json, port: int) -> None:
         self.process = process
         self.folder = folder
-        self.home = folder / "home"
+        self.home = Path(config["gateway"]["home"])
         self.config = config
         self.port = port
         self.admin_port = int(config["gateway"]["admin"].rpartition(":")[2])

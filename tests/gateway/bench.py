@@ -7,9 +7,14 @@ from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver, Record
 from spillway.gateway.pipeline import Pipeline, Unidentified
 from spillway.gateway.ports import PoolBinding, Served
+from spillway.gateway.quotas import Quotas
 from spillway.gateway.settings import GatewaySettings
 from spillway.gateway.settle import Settlement
 from spillway.net.ports import ConnectionFault, Receiver
+from spillway.quota.book import Book
+from spillway.quota.calendar import Calendar
+from spillway.quota.gate import Gate
+from spillway.quota.ledger import LedgerTimes, Report
 from spillway.testing.clock import ManualClock, ManualTimers
 from spillway.testing.memory import MemoryKeyring, MemoryUsageSink, RecordingObserver
 from spillway.traffic.controller import Controller
@@ -141,10 +146,18 @@ class Bench:
         self.controller = brain or Controller()
         settlement = Settlement(self.sink, self.observer, self.clock)
         self.timers = ManualTimers()
+        self.reports: list[Report] = []
+        self.book = Book(LedgerTimes(), self.clock.monotonic())
+        calendar = Calendar(self.clock.wall)
+        gate = Gate("w", LedgerTimes(), calendar, self.clock.monotonic())
+        self.quotas = Quotas(gate, calendar, self.clock, self.timers, self.reports.append)
+        self.quotas.configure({NPC: Price(1.0, 2.0)})
+        self.quotas.start()
         self.driver = Driver(
             self.controller,
             self.backends,
             settlement,
+            self.quotas,
             self.observer,
             self.clock,
             self.timers,
@@ -152,8 +165,22 @@ class Bench:
             record,
         )
         self.driver.tell(Configured(fleet(limit)))
-        self.pipeline = Pipeline(self.keyring, {"npc": NPC}, self.driver, settlement, self.observer, self.clock)
+        self.pipeline = Pipeline(
+            self.keyring, {"npc": NPC}, self.driver, settlement, self.quotas, self.observer, self.clock
+        )
         self._count = 0
+
+    def advance(self, seconds: float) -> None:
+        """Time passes, timers fire."""
+        self.clock.advance(seconds)
+        self.timers.advance(seconds)
+
+    def exchange(self) -> None:
+        """What is due goes to the ledger, and its answers come back, until there is no more."""
+        self.timers.advance(0.0)
+        while self.reports:
+            self.quotas.heard(self.book.report(self.reports.pop(0), self.clock.monotonic()))
+            self.timers.advance(0.0)
 
     def ask(
         self, body: bytes, secret: bytes = b"sk-key", *, peer: str = "", forwarded: str = ""

@@ -7,8 +7,10 @@ import pytest
 
 from spillway.core.ids import RequestId
 from spillway.quota.book import Book
-from spillway.quota.gate import Charge, Gate, Refusal
+from spillway.quota.charges import Charge, Refusal
+from spillway.quota.gate import Gate
 from spillway.quota.ledger import Failed, LedgerTimes
+from spillway.quota.open_meters import Claim
 from spillway.quota.rules import MeterSpec, Span, Unit
 
 TIMES = LedgerTimes()
@@ -17,7 +19,7 @@ RUNNING = MeterSpec("t/x/in_flight", Unit.IN_FLIGHT, Span.NOW, 3)
 
 
 def gate(name: str = "a") -> Gate:
-    return Gate(name, TIMES, lambda span: span.value, 0.0)
+    return Gate(name, TIMES, lambda span: "" if span in (Span.MINUTE, Span.NOW) else span.value, 0.0)
 
 
 def exchange(one: Gate, book: Book, now: float) -> None:
@@ -30,11 +32,15 @@ def tokens(amount: int) -> Charge:
     return Charge(1, amount, 0)
 
 
+def spent(amount: int) -> Charge:
+    return Charge(1, amount, 0, 0)
+
+
 @pytest.mark.parametrize(("amount", "refused"), [(60, False), (101, True)])
 def test_a_request_waits_for_its_first_lease(amount: int, refused: bool) -> None:
     one, book, said = gate(), Book(TIMES, 0.0), list[Refusal | None]()
     for number in range(2):  # 60 fits once; one of 101 goes on credit, and then nothing does
-        assert one.reserve(RequestId(f"r{number}"), (TOKENS,), tokens(amount), 0.0, said.append) is False
+        assert one.reserve(RequestId(f"r{number}"), Claim((TOKENS,)), tokens(amount), 0.0, said.append) is False
     exchange(one, book, 0.0)
     assert said[0] is None
     assert isinstance(said[1], Refusal)
@@ -45,30 +51,30 @@ def test_a_request_waits_for_its_first_lease(amount: int, refused: bool) -> None
 
 def test_what_was_not_used_comes_back() -> None:
     one, book, said = gate(), Book(TIMES, 0.0), list[Refusal | None]()
-    one.reserve(RequestId("r1"), (TOKENS,), tokens(90), 0.0, said.append)
+    one.reserve(RequestId("r1"), Claim((TOKENS,)), tokens(90), 0.0, said.append)
     exchange(one, book, 0.0)
-    one.settle(RequestId("r1"), tokens(10), 0.1)
-    assert one.reserve(RequestId("r2"), (TOKENS,), tokens(80), 0.1, said.append) is None
+    one.settle(RequestId("r1"), spent(10), 0.1)
+    assert one.reserve(RequestId("r2"), Claim((TOKENS,)), tokens(80), 0.1, said.append) is None
 
 
 def test_slots_are_counted_and_given_back() -> None:
     one, book, said = gate(), Book(TIMES, 0.0), list[Refusal | None]()
     for number in range(4):
-        one.reserve(RequestId(f"r{number}"), (RUNNING,), tokens(1), 0.0, said.append)
+        one.reserve(RequestId(f"r{number}"), Claim((RUNNING,)), tokens(1), 0.0, said.append)
     exchange(one, book, 0.0)
     assert [answer is None for answer in said] == [True, True, True, False]
-    one.settle(RequestId("r0"), tokens(1), 0.1)
-    assert one.reserve(RequestId("r9"), (RUNNING,), tokens(1), 0.1, said.append) is None
+    one.settle(RequestId("r0"), spent(1), 0.1)
+    assert one.reserve(RequestId("r9"), Claim((RUNNING,)), tokens(1), 0.1, said.append) is None
 
 
 def test_nobody_waits_longer_than_the_wait_and_nobody_waits_while_cut_off() -> None:
     one, said = gate(), list[Refusal | None]()
-    assert one.reserve(RequestId("r"), (TOKENS,), tokens(9), 0.0, said.append) is False
+    assert one.reserve(RequestId("r"), Claim((TOKENS,)), tokens(9), 0.0, said.append) is False
     one.tick(0.05)
     assert said == []
     one.tick(0.11)
     assert isinstance(said[0], Refusal)
-    assert isinstance(one.reserve(RequestId("s"), (TOKENS,), tokens(9), 3.0, said.append), Refusal)
+    assert isinstance(one.reserve(RequestId("s"), Claim((TOKENS,)), tokens(9), 3.0, said.append), Refusal)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -89,7 +95,7 @@ def test_members_together_keep_to_a_minute_s_limit(seed: int) -> None:
 
             answered = partial(_answered, served, gates[name], request, amount, now)
             if rng.random() < 0.6:
-                found = one.reserve(request, (TOKENS,), tokens(amount), now, answered)
+                found = one.reserve(request, Claim((TOKENS,)), tokens(amount), now, answered)
                 if found is None:
                     answered(None)
             one.tick(now)
@@ -114,4 +120,4 @@ def _answered(
 ) -> None:
     if refusal is None:
         served.append((now, amount))
-        one.settle(request, tokens(amount), now)
+        one.settle(request, spent(amount), now)

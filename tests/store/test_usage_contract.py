@@ -6,9 +6,9 @@ import pytest
 from tests.store.conftest import HOUR_S, MakeRecord, OpenShop
 
 from spillway.core.errors import BadRequestError
-from spillway.core.ids import RequestId, TenantId
+from spillway.core.ids import ModelName, OrganizationId, RequestId, TenantId
 from spillway.core.outcome import Outcome
-from spillway.store.rows import Grain, HourQuery, HourRow, Ingested
+from spillway.store.rows import Grain, HourQuery, HourRow, Ingested, UsageScope, Used
 
 EVER = HourQuery(from_s=0, until_s=1e12)
 
@@ -162,5 +162,66 @@ def test_numbers_that_no_database_can_hold_do_not_block_the_rest(open_shop: Open
             assert row.requests == 4
             assert row.prompt_tokens == (1 << 40) + 300
             assert row.completion_tokens == 60
+
+    asyncio.run(scenario())
+
+
+def test_what_was_used_counts_what_reached_an_upstream(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    records = [
+        make_record("req_1", organization="studio", cost_usd=0.25),
+        make_record(
+            "req_2", organization="studio", model="draw", attempts=0, prompt_tokens=0, completion_tokens=0, cost_usd=0.0
+        ),
+        make_record("req_3", organization="studio", tenant="zeta", pool="npc@west", cost_usd=0.5),
+        make_record("req_4", organization="studio", finished_at_s=HOUR_S + 86_400.0),
+        make_record("req_5"),
+    ]
+    day = (HOUR_S, HOUR_S + 86_400)
+    studio, acme = OrganizationId("studio"), TenantId("acme")
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            await shop.usage.ingest(records)
+            assert await shop.usage.used(
+                [
+                    UsageScope(*day, organization=studio),
+                    UsageScope(*day, organization=studio, model=ModelName("draw")),
+                    UsageScope(*day, tenant=acme),
+                    UsageScope(*day, tenant=acme, model=ModelName("npc")),
+                    UsageScope(from_s=0, until_s=1e12, tenant=acme),
+                    UsageScope(*day, tenant=TenantId("nobody")),
+                ]
+            ) == [
+                Used(2, 240, 750_000_000), Used(), Used(2, 240, 250_123_000), Used(2, 240, 250_123_000), Used(3, 360, 250_246_000), Used(),
+            ]  # fmt: skip
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("grain", list(Grain))
+def test_hours_of_an_organization(open_shop: OpenShop, make_record: MakeRecord, grain: Grain) -> None:
+    records = [
+        make_record(
+            f"req_{number}", tenant=f"t{number % 3}", organization="studio" if number % 2 else "", pool=f"p{number}"
+        )
+        for number in range(12)
+    ]
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            await shop.usage.ingest(records)
+            rows: list[HourRow] = []
+            cursor = None
+            while True:
+                query = HourQuery(
+                    from_s=0, until_s=1e12, grain=grain, organization=OrganizationId("studio"), cursor=cursor, limit=2
+                )
+                page = await shop.usage.hours(query)
+                rows += page.rows
+                cursor = page.next
+                if cursor is None:
+                    break
+            assert sum(row.requests for row in rows) == 6
+            assert len(rows) == (3 if grain is Grain.TENANT else 6)
 
     asyncio.run(scenario())

@@ -267,7 +267,9 @@ def test_totals_are_the_sum_of_all_that_ever_reported(workers: list[dict[Labels,
 def test_the_parents_own_report_is_part_of_the_total() -> None:
     parent = ParentMetrics()
     parent.worker_died()
-    own = parent.report(workers=2, ingested=10, known=1, corrupt=0, spool_bytes=77, store_up=True)
+    own = parent.report(
+        workers=2, ingested=10, known=1, corrupt=0, spool_bytes=77, store_up=True, ledger_up=False, ledger_failures=3
+    )
     totals = Totals()
     totals.add("w1", report_of({("a",): 3}))
     samples = parsed(render(totals.total(own)))
@@ -276,6 +278,8 @@ def test_the_parents_own_report_is_part_of_the_total() -> None:
     assert samples["spillway_usage_ingested_total"] == 10
     assert samples["spillway_spool_bytes"] == 77
     assert samples["spillway_store_up"] == 1
+    assert samples["spillway_ledger_up"] == 0
+    assert samples["spillway_ledger_failures_total"] == 3
     assert samples['spillway_inflight{pool="a"}'] == 3
 
 

@@ -5,6 +5,7 @@ so that a crowd does not return at once), must not where the gateway has already
 nothing where coming back changes nothing.
 """
 
+import math
 from typing import NamedTuple
 
 from spillway.core.outcome import Outcome
@@ -109,8 +110,8 @@ def error_answer(
 
 
 def retry_headers(outcome: Outcome, retry_after_s: float | None, rng: Rng) -> bytes:
-    """Header lines that say whether and when to come back."""
-    if ERRORS[outcome].final:
+    """Header lines that say whether and when to come back. Infinite: coming back changes nothing."""
+    if ERRORS[outcome].final or retry_after_s == math.inf:
         return b"x-should-retry: false\r\n"
     if retry_after_s is None:
         return b""

@@ -60,11 +60,11 @@ class OpenAIClient:
 
     def _headers(self, served: Served) -> bytes:
         if served.pool is None or not self._expose_pools:
-            return b"x-request-id: %b\r\n" % served.request.encode()
+            return b"x-request-id: %b\r\n%b" % (served.request.encode(), served.limits)
         lines = (
             f"x-request-id: {served.request}\r\nx-spillway-pool: {served.pool}\r\nx-spillway-version: {served.version}\r\n"
             f"x-spillway-attempts: {served.attempts}\r\nx-spillway-overhead-ms: {served.overhead_ms:.3f}\r\n"
         )
         if served.spill is not None:
             lines += f"x-spillway-spill: {served.spill}\r\n"
-        return lines.encode("latin-1", "replace")
+        return lines.encode("latin-1", "replace") + served.limits

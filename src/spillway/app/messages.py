@@ -4,6 +4,8 @@ import msgspec
 
 from spillway.config import Configuration
 from spillway.core.clock import Seconds
+from spillway.quota import ledger as quota
+from spillway.quota.ledger import Failed, Reply
 from spillway.store.keyring import Forget, LookedUp, LookUp
 from spillway.telemetry.metrics import Report
 from spillway.traffic.events import DrainSet, LimitSet, Scraped
@@ -13,13 +15,15 @@ from spillway.traffic.snapshot import Snapshot
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
-    """The first message: everything a worker needs to serve. `seal`: what digests of keys are made with."""
+    """The first message: everything a worker needs to serve. `seal`: what digests of keys are made with. `host`: a name of this
+    parent's life that no other has."""
 
     configuration: Configuration
     home: str
     member: int
     members: int
     seal: bytes
+    host: str
 
 
 class Reconfigure(msgspec.Struct, frozen=True, tag=True):
@@ -44,7 +48,7 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     within_s: Seconds
 
 
-ToWorker = Begin | Reconfigure | LookedUp | Forget | Operate | Gauged | Drain
+ToWorker = Begin | Reconfigure | LookedUp | Forget | Operate | Gauged | Reply | Failed | Drain
 
 # Worker to parent
 
@@ -66,4 +70,4 @@ class SegmentClosed(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
-FromWorker = Serving | Told | SegmentClosed | LookUp
+FromWorker = Serving | Told | SegmentClosed | LookUp | quota.Report

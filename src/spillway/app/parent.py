@@ -16,6 +16,7 @@ from spillway import config
 from spillway.api.admin import admin_app
 from spillway.app.admin_server import AdminServer, admin_token, allowed_hosts
 from spillway.app.crew import Crew
+from spillway.app.ledger_post import LedgerPost
 from spillway.app.listeners import listen, vacant
 from spillway.app.member import Member
 from spillway.app.messages import (
@@ -38,6 +39,8 @@ from spillway.backends.pools import PoolBackends
 from spillway.config import Configuration
 from spillway.console.pages import fleet_page
 from spillway.core.errors import ConfigError, StoreError
+from spillway.quota.ledger import Report
+from spillway.quota.local_ledger import LocalLedger
 from spillway.store.directory import Directory
 from spillway.store.intake import Intake
 from spillway.store.keyring import Forget, LookUp
@@ -68,6 +71,7 @@ class Parent:
         self.home = home
         self.clock = SystemClock()
         self.rng = SystemRng()
+        self._host = self.rng.token_bytes(8).hex()
         self.overview = Overview()
         self._path = path
         self._environ = environ
@@ -95,7 +99,6 @@ class Parent:
             self.keys = ChangeWatch(self.stores.changes, self._publish, log=self._log)
             await self.keys.start()
             self._warn_of_small_limits()
-            self._warn_of_quotas()
             self._engines.configure(self.configuration.upstreams())
             stack.callback(self._engines.close)
             listeners = listen(gateway.listen, self._members)
@@ -103,6 +106,9 @@ class Parent:
             await stack.enter_async_context(AdminServer(self._admin_app(), gateway.admin))
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                times = self.configuration.shared.times
+                ledger = LocalLedger(times, self.clock)
+                self._post = LedgerPost(ledger, self.stores.budgets, times, tasks, self._log)
                 crew = self._crew = Crew(
                     listeners,
                     tasks,
@@ -115,6 +121,7 @@ class Parent:
                 retention = Retention(self.stores.usage, self.configuration.store, self.clock, self._log)
                 endless = (
                     self.keys.run(),
+                    self._post.run(),
                     self._directory.run(),
                     self.intake.run(),
                     retention.run(),
@@ -150,6 +157,8 @@ class Parent:
             corrupt=intake.corrupt,
             spool_bytes=intake.waiting_bytes,
             store_up=intake.ok,
+            ledger_up=self._post.up,
+            ledger_failures=self._post.failures,
         )
         return render(self.overview.totals.total(own)).encode()
 
@@ -186,7 +195,7 @@ class Parent:
         self._log.info("the configuration was read again")
 
     def _first_messages(self, slot: int) -> Iterator[ToWorker]:
-        yield Begin(self.configuration, str(self.home), slot, self._members, self.seal)
+        yield Begin(self.configuration, str(self.home), slot, self._members, self.seal, self._host)
         yield from self._operated.values()
 
     def _publish(self, forget: Forget) -> None:
@@ -202,6 +211,7 @@ class Parent:
         """A worker ended: its counters are kept, what it left in the spool is taken in."""
         if died:
             self._metrics.worker_died()
+        self._post.left(worker)
         self.overview.retire(worker)
         self.intake.announce(worker)
 
@@ -229,6 +239,8 @@ class Parent:
                 self.intake.announce(message.name)
             case LookUp():
                 self._directory.ask(message.digests, member.send)
+            case Report():
+                self._post.take(member.name, message, member.send)
             case Serving():
                 pass
 
@@ -258,12 +270,6 @@ class Parent:
             if 0 < pool.limit < self._members:
                 text = "pool %s has a limit of %d for %d workers: some of them get no slot"
                 self._log.warning(text, name, pool.limit, self._members)
-
-    def _warn_of_quotas(self) -> None:
-        terms = self.configuration.terms()
-        said = (*terms.tenants.values(), *terms.organizations.values())
-        if terms.default_plan is not None or any(one.quota is not None or one.plan is not None for one in said):
-            self._log.warning("plans and quotas are read, and not enforced yet: nobody is refused by them")
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

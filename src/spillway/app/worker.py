@@ -45,11 +45,15 @@ from spillway.gateway.driver import Driver
 from spillway.gateway.journal import Journal
 from spillway.gateway.networks import Networks
 from spillway.gateway.pipeline import Pipeline
+from spillway.gateway.quotas import Quotas
 from spillway.gateway.settle import Settlement
 from spillway.net.asgi import AsgiRoute
 from spillway.net.server import HttpServer
 from spillway.net.serving import TLS_HANDSHAKE_S
 from spillway.net.tls import server_context
+from spillway.quota.calendar import Calendar
+from spillway.quota.gate import Gate
+from spillway.quota.ledger import Failed, Reply
 from spillway.store.keyring import Forget, Keys, LookedUp
 from spillway.store.spool import Spool
 from spillway.telemetry import logs
@@ -109,10 +113,19 @@ class Worker:
         self._controller = Controller()
         self._backends = PoolBackends(configuration.gateway.connections)
         settlement = Settlement(self._spool, observer, clock)
+        calendar = Calendar(clock.wall)
+        self._quotas = Quotas(
+            Gate(f"{begin.host}/{name}", configuration.shared.times, calendar, clock.monotonic()),
+            calendar,
+            clock,
+            asyncio.get_running_loop(),
+            channel.send,
+        )
         self._driver = Driver(
             self._controller,
             self._backends,
             settlement,
+            self._quotas,
             observer,
             clock,
             asyncio.get_running_loop(),
@@ -121,7 +134,7 @@ class Worker:
             begin.members,
         )
         self._pipeline = Pipeline(
-            self._keyring, {}, self._driver, settlement, observer, clock, crc32(b"prefix" + begin.seal)
+            self._keyring, {}, self._driver, settlement, self._quotas, observer, clock, crc32(b"prefix" + begin.seal)
         )
         self._public = AsgiRoute(
             public_app(
@@ -167,6 +180,7 @@ class Worker:
                 tasks.create_task(self._sweep(gateway.timeouts.sweep_s)),
                 tasks.create_task(probe_forever(self._backends.probe_targets, gateway.probes, self._probed)),
             ]
+            self._quotas.start()
             self._channel.send(Serving())
             _tune_garbage_collection()
             await self._draining.wait()
@@ -178,6 +192,7 @@ class Worker:
         self._server.close()
         await self._public.shutdown(LAST_WORDS_S)
         self._backends.close()
+        self._quotas.leave()
         self._close_spool()
         await self._tracing.close()
         if self._journal is not None:
@@ -192,6 +207,8 @@ class Worker:
                 self._keyring.forget(message)
             case Reconfigure():
                 self._reconfigure(message.configuration)
+            case Reply() | Failed():
+                self._quotas.heard(message)
             case Operate():
                 self._operate(message)
             case Gauged():
@@ -220,6 +237,7 @@ class Worker:
         wall_offset_s = self._clock.wall() - self._clock.monotonic()
         self._driver.tell(Configured(msgspec.structs.replace(fleet, wall_offset_s=wall_offset_s)))
         self._driver.set_timeouts(configuration.timeouts())
+        self._quotas.configure(configuration.dearest())
         self._pipeline.models = configuration.public_names()
         self._pipeline.models_with_choice = configuration.models_with_choice()
         self._pipeline.networks = Networks(configuration.gateway.trusted_proxies)
@@ -276,6 +294,14 @@ class Worker:
         self._metrics.decisions({kind: getattr(snapshot.counters, kind) for kind in DECISIONS})
         self._metrics.spool(unsettled=self._spool.unsettled(), lost=self._spool.lost, full=self._spool.full)
         self._metrics.keys(len(self._keyring))
+        gate = self._quotas.gate
+        self._metrics.quotas(
+            self._quotas.refusals,
+            meters=len(gate),
+            waiting=gate.waiting,
+            members=gate.members,
+            cut_off=gate.cut_off(self._clock.monotonic()),
+        )
         if self._spool.full != self._spool_was_full:
             self._spool_was_full = self._spool.full
             if self._spool.full:

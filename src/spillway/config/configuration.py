@@ -26,6 +26,7 @@ from spillway.config.settings import (
 )
 from spillway.core.ids import ModelName, PoolName, VersionName
 from spillway.core.priority import Priority
+from spillway.core.usage import Price
 from spillway.gateway.settings import ModelTimeouts
 from spillway.quota.rules import Quota
 from spillway.store.settings import Settings as StoreSettings
@@ -114,6 +115,16 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             plans=self.plans,
             default_plan=self.gateway.default_plan,
         )
+
+    def dearest(self) -> dict[ModelName, Price]:
+        """The most that a token may cost, of each model: its pools' highest prices."""
+        return {
+            name: Price(
+                max(self.pools[pool].price.input_usd_per_mtok for tier in model.tiers for pool in tier),
+                max(self.pools[pool].price.output_usd_per_mtok for tier in model.tiers for pool in tier),
+            )
+            for name, model in self.models.items()
+        }
 
     def timeouts(self) -> dict[ModelName, ModelTimeouts]:
         """The models that have time-outs of their own."""

@@ -12,6 +12,7 @@ from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, Versi
 from spillway.core.priority import Priority
 from spillway.core.usage import Price, Usage
 from spillway.gateway.ports import ClientPort, Principal, Served
+from spillway.gateway.quotas import Reservation
 from spillway.net.ports import Ticket
 from spillway.wire.envelope import Envelope, Kind
 from spillway.wire.tokens import TokenRatio
@@ -57,9 +58,9 @@ class Call:
     """Listens to its exchange (`net.ports.ExchangeListener`): leaving goes to the driver, slowness to the upstream."""
 
     __slots__ = (
-        "arrived_at", "ask", "attempt", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
+        "admitted", "arrived_at", "ask", "attempt", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
         "hosted", "input_tokens", "model", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
-        "spill", "ticket", "upstream_s", "version", "waited_s",
+        "reservation", "spill", "ticket", "upstream_s", "version", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +86,8 @@ class Call:
         self.events = events
         self.arrived_at = arrived_at
         self.input_tokens = ratio.tokens(envelope.input_bytes)  # estimate
+        self.reservation: Reservation | None = None  # None: nothing limits it
+        self.admitted = False  # the brain knows of it
         self.attempt = 0
         self.pool: PoolName | None = None
         self.endpoint: EndpointUrl | None = None
@@ -121,4 +124,7 @@ class Call:
 
     def served(self, now: Seconds) -> Served:
         """What the response headers say."""
-        return Served(self.request, self.pool, self.version, self.attempt, self.spill, self.overhead_s(now) * 1000.0)
+        limits = b"" if self.reservation is None else self.reservation.headers()
+        return Served(
+            self.request, self.pool, self.version, self.attempt, self.spill, self.overhead_s(now) * 1000.0, limits
+        )

@@ -5,6 +5,7 @@ Every call is in `_calls` from its arrival until it is settled; a call leaves it
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from spillway.core.clock import Clock, Seconds, Timer, Timers
 from spillway.core.ids import ModelName, RequestId
@@ -12,9 +13,11 @@ from spillway.core.outcome import Outcome
 from spillway.core.usage import Usage
 from spillway.gateway.call import Call, Progress
 from spillway.gateway.ports import Backends, Observer
+from spillway.gateway.quotas import Quotas
 from spillway.gateway.relay import StreamRelay, WholeRelay
 from spillway.gateway.settings import GatewaySettings, ModelTimeouts
 from spillway.gateway.settle import NOTHING_USED, Settlement
+from spillway.quota.charges import Refusal
 from spillway.traffic.controller import Controller
 from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
 from spillway.traffic.events import Arrived, AttemptFailed, Ended, Event, Fault, FirstToken, QuotaSeen, Woke
@@ -33,6 +36,7 @@ class Driver:
         controller: Controller,
         backends: Backends,
         settlement: Settlement,
+        quotas: Quotas,
         observer: Observer,
         clock: Clock,
         timers: Timers,
@@ -44,6 +48,7 @@ class Driver:
         self._controller = controller
         self._backends = backends
         self._settlement = settlement
+        self._quotas = quotas
         self._observer = observer
         self._clock = clock
         self._timers = timers
@@ -80,7 +85,36 @@ class Driver:
 
     def admit(self, call: Call, arrived: Arrived) -> None:
         self._calls[call.request] = call
+        if call.reservation is not None:
+            found = call.reservation.take(partial(self._resume, call, arrived))
+            if found is False:
+                return  # it waits for the ledger: `_resume`
+            if isinstance(found, Refusal):
+                self._refuse_limited(call, found)
+                return
+        self._arrive(call, arrived)
+
+    def _resume(self, call: Call, arrived: Arrived, refusal: Refusal | None) -> None:
+        """The ledger has said of one that waited."""
+        try:
+            if refusal is not None:
+                self._refuse_limited(call, refusal)
+            else:
+                self._arrive(call, arrived)
+        except Exception:  # others wait for the same answer
+            log.exception("a request that waited for its limits could not be taken")
+            if not call.ended:
+                self._end(call, Outcome.INTERNAL)
+
+    def _arrive(self, call: Call, arrived: Arrived) -> None:
+        call.admitted = True
         self.tell(arrived)
+
+    def _refuse_limited(self, call: Call, refusal: Refusal) -> None:
+        told = self._quotas.told(refusal)
+        self._over(call, told.outcome, NOTHING_USED)
+        served = call.served(self._clock.monotonic())
+        call.client.refuse(told.outcome, told.message, served, told.retry_after_s, code=told.code)
 
     def began(self, call: Call) -> None:
         self.tell(FirstToken(call.request))
@@ -97,7 +131,8 @@ class Driver:
         if not usage.estimated:
             call.ratio.observe(call.envelope.input_bytes, usage.prompt_tokens)
         self._over(call, outcome, usage)
-        self.tell(Ended(call.request, outcome, usage.prompt_tokens, usage.completion_tokens))
+        if call.admitted:
+            self.tell(Ended(call.request, outcome, usage.prompt_tokens, usage.completion_tokens))
 
     def quota_seen(self, call: Call, quota: Quota) -> None:
         """A provider counts what all workers send; each takes its part of what is left, rounded up."""
@@ -181,6 +216,9 @@ class Driver:
         del self._calls[call.request]
         call.ended = True
         call.ticket = call.relay = None
+        if call.reservation is not None:
+            cost_usd = call.price.cost_usd(usage)
+            call.reservation.settle(dispatched=call.attempt > 0, usage=usage, cost_usd=cost_usd)
         self._settlement.settle(call, outcome, usage)
 
     # What the brain wants

@@ -12,6 +12,7 @@ from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver
 from spillway.gateway.networks import Networks
 from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served, Unknown
+from spillway.gateway.quotas import Quotas
 from spillway.gateway.settle import Settlement
 from spillway.traffic.events import Arrived
 from spillway.wire import envelope, prefix
@@ -82,6 +83,7 @@ class Pipeline:
         models: dict[str, ModelName],
         driver: Driver,
         settlement: Settlement,
+        quotas: Quotas,
         observer: Observer,
         clock: Clock,
         seed: int = 0,
@@ -93,6 +95,7 @@ class Pipeline:
         self._seed = seed
         self._driver = driver
         self._settlement = settlement
+        self._quotas = quotas
         self._observer = observer
         self._clock = clock
         self._ratios: dict[ModelName, TokenRatio] = {}
@@ -116,12 +119,12 @@ class Pipeline:
         """The way on, once it is known who asks."""
         if not self._settlement.can_account:
             self._observer.refused(Outcome.UNAVAILABLE)
-            client.refuse(Outcome.UNAVAILABLE, "", Served(ask.request), retry_after_s=1.0)
+            client.refuse(Outcome.UNAVAILABLE, "", self._served(ask, principal), retry_after_s=1.0)
             return None
         if principal.suspended or principal.networks:
             barred = self.networks.bars(principal, ask.peer, ask.forwarded)
             if barred is not None:
-                client.refuse(Outcome.FORBIDDEN, barred.message, Served(ask.request), code=barred.code)
+                client.refuse(Outcome.FORBIDDEN, barred.message, self._served(ask, principal), code=barred.code)
                 self._refused(ask, principal, NO_MODEL, Outcome.FORBIDDEN, arrived_at)
                 return None
 
@@ -129,18 +132,19 @@ class Pipeline:
         try:
             asked = envelope.read(ask.body, ask.kind)
         except BadRequestError as error:
-            client.refuse(Outcome.INVALID_REQUEST, str(error), Served(ask.request), param=error.param, code=error.code)
+            served = self._served(ask, principal)
+            client.refuse(Outcome.INVALID_REQUEST, str(error), served, param=error.param, code=error.code)
             self._refused(ask, principal, NO_MODEL, Outcome.INVALID_REQUEST, arrived_at)
             return None
         model = self.models.get(asked.model)
         if model is None:
             message = f"The model '{asked.model}' does not exist."
-            client.refuse(Outcome.MODEL_NOT_FOUND, message, Served(ask.request), param="model")
+            client.refuse(Outcome.MODEL_NOT_FOUND, message, self._served(ask, principal), param="model")
             self._refused(ask, principal, NO_MODEL, Outcome.MODEL_NOT_FOUND, arrived_at)
             return None
         if principal.models is not None and model not in principal.models:
             message = f"Your key may not use the model '{asked.model}'."
-            client.refuse(Outcome.FORBIDDEN, message, Served(ask.request), param="model")
+            client.refuse(Outcome.FORBIDDEN, message, self._served(ask, principal), param="model")
             self._refused(ask, principal, model, Outcome.FORBIDDEN, arrived_at)
             return None
 
@@ -153,6 +157,9 @@ class Pipeline:
         user = asked.safety_identifier or asked.user
         session = asked.prompt_cache_key or ask.session or user
         tokens, output = call.input_tokens, asked.output_tokens_estimate
+        who = _veiled(user)
+        if principal.owner is not None:
+            call.reservation = self._quotas.reservation(ask.request, principal.owner, model, who, asked, tokens)
         beginning, block_tokens = (), 1
         if model in self.models_with_choice:
             beginning, block_tokens = (
@@ -161,7 +168,7 @@ class Pipeline:
             )
         arrived = Arrived(  # by position: half the cost of by name, once a request
             ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), _veiled(session),
-            principal.organization, _veiled(user), principal.policy, ask.deadline_s, beginning, ask.hops, block_tokens,
+            principal.organization, who, principal.policy, ask.deadline_s, beginning, ask.hops, block_tokens,
         )  # fmt: skip
         self._driver.admit(call, arrived)
         return None if call.ended else call
@@ -178,6 +185,10 @@ class Pipeline:
         else:
             self._observer.refused(Outcome.UNAVAILABLE)
             client.refuse(Outcome.UNAVAILABLE, CANNOT_TELL, Served(ask.request), retry_after_s=1.0)
+
+    def _served(self, ask: Ask, principal: Principal) -> Served:
+        """Of one that is refused before its model is known."""
+        return Served(ask.request, limits=b"" if principal.owner is None else self._quotas.of(principal.owner))
 
     def _refused(self, ask: Ask, principal: Principal, model: ModelName, outcome: Outcome, arrived_at: Seconds) -> None:
         self._settlement.settle_refusal(ask.request, principal, model, Priority.INTERACTIVE, outcome, arrived_at)

@@ -66,6 +66,7 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     spill: str | None = None
     overhead_ms: float = 0.0
+    limits: bytes = b""  # header lines that say what the caller's limits have left
 
 
 class ClientPort(Protocol):

@@ -8,61 +8,30 @@ and what waiting requests lack makes the next one due at once. What a request re
 ledger, because it is `gone`, floors hold without an end.
 """
 
-from collections.abc import Callable, Sequence
+import math
 
 import msgspec
 
 from spillway.core.clock import Seconds
 from spillway.core.ids import RequestId
+from spillway.quota.charges import Answer, Charge, Refusal
 from spillway.quota.ledger import Ask, Failed, LedgerTimes, MemberId, Reply, Report
-from spillway.quota.meters import Floor, Lease, Slots
-from spillway.quota.rules import MeterSpec, Span, Unit
+from spillway.quota.meters import Floor, Lease, Meter, Slots
+from spillway.quota.open_meters import Claim, OpenMeters, Period
+from spillway.quota.rules import Span
 
 MOST_ASKS = 1000  # in a report; the rest goes with the next
 MOST_WAITING = 4096  # requests
+AGAIN_S = 0.01  # until the next report where the last one could not hold everything, or an answer is awaited
+LOST_AFTER = 3.0  # times `timeout_s`: a report that is neither answered nor said to have failed
 
-
-class Charge(msgspec.Struct, frozen=True, gc=False):
-    """What a request may use, or used."""
-
-    requests: int
-    tokens: int
-    nano_usd: int
-
-    def of(self, unit: Unit) -> int:
-        match unit:
-            case Unit.REQUESTS:
-                return self.requests
-            case Unit.TOKENS:
-                return self.tokens
-            case Unit.NANO_USD:
-                return self.nano_usd
-            case Unit.IN_FLIGHT:
-                return 1
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """`spec`: the meter that has not enough. `retry_s` 0: nobody can say when it will. `cut_off`: the ledger did not answer."""
-
-    spec: MeterSpec
-    retry_s: Seconds
-    cut_off: bool
-
-
-Answer = Callable[[Refusal | None], None]
-Period = Callable[[Span], str]
-"""Of a day or a month: such as 2026-11-26, or 2026-11."""
-
-
-class _Part(msgspec.Struct, frozen=True, gc=False):
-    meter: Lease | Slots
-    amount: int
-    floor: Floor | None
+_Floors = list[Floor | None]
+_Taken = tuple[tuple[Meter, ...], Charge, _Floors | None]
 
 
 class _Waiting(msgspec.Struct):
     request: RequestId
-    specs: Sequence[MeterSpec]
+    claim: Claim
     charge: Charge
     answer: Answer
     since: Seconds
@@ -74,118 +43,135 @@ class Gate:
         """`name` is this process's alone."""
         self._name = name
         self._times = times
-        self._period = period
         self._life = 1
         self._turn = 0
         self._share = 0.0
-        self._meters: dict[tuple[str, str], Lease | Slots] = {}
-        self._parts: dict[RequestId, list[_Part]] = {}
+        self._open = OpenMeters(period)
+        self._taken: dict[RequestId, _Taken] = {}
         self._waiting: dict[RequestId, _Waiting] = {}
         self._sent: dict[tuple[str, str], Ask] | None = None  # the report under way
         self._sent_at = now
+        self._due_at = now  # when the next report is
+        self._round_at = now  # when all that was touched is told of next
         self._acked_at = now  # when the last report was sent that was answered
         self._counted_at = now  # when the last report was sent that the ledger may have seen
         self._gone = False
-        self._lacks = False
         self.members = 1
         self.learning = False
 
     # Requests
 
     def reserve(
-        self, request: RequestId, specs: Sequence[MeterSpec], charge: Charge, now: Seconds, answer: Answer
+        self, request: RequestId, claim: Claim, charge: Charge, now: Seconds, answer: Answer
     ) -> Refusal | bool | None:
         """None: it passes. False: it waits, and `answer` is called later. Else why it is refused."""
-        lacking = self._take(request, specs, charge, now)
+        if self._open.full:
+            return Refusal(claim.specs[0], self._times.report_s, cut_off=True)
+        lacking = self._take(request, claim, charge, now)
         if lacking is None:
             return None
-        refusal = self._hopeless(lacking, now)
-        if refusal is not None or len(self._waiting) >= MOST_WAITING:
-            return refusal or self._refusal(lacking, now)
-        turn = self._turn + 1
-        self._waiting[request] = _Waiting(request, specs, charge, answer, now, turn)
-        self._lacks = True
+        if self._hopeless(lacking, now) or len(self._waiting) >= MOST_WAITING:
+            return self._refusal(lacking, now)
+        self._waiting[request] = _Waiting(request, claim, charge, answer, now, self._turn + 1)
+        self._due_at = min(self._due_at, now)
         return False
 
     def settle(self, request: RequestId, used: Charge, now: Seconds) -> None:
         """It ended, or left while it waited. What never ran used nothing, not even a request."""
-        self._waiting.pop(request, None)
-        for part in self._parts.pop(request, ()):
-            meter, actual = part.meter, 0
-            if isinstance(meter, Slots):
-                meter.in_use -= 1
-                meter.at = now
+        taken = self._taken.pop(request, None)
+        if taken is None:
+            self._waiting.pop(request, None)
+            return
+        meters, charge, floors = taken
+        for at, meter in enumerate(meters):
+            amount, actual = charge[meter.index], used[meter.index]
+            floor = None if floors is None else floors[at]
+            if floor is not None:
+                floor.level += amount - actual
                 continue
-            actual = used.of(meter.spec.unit)
-            if part.floor is not None:
-                part.floor.level += part.amount - actual
-                continue
-            meter.reserved -= part.amount
-            meter.free += part.amount - actual
+            meter.reserved -= amount
+            meter.free += amount - actual
             meter.used += actual
-            meter.at = now
+            if not meter.touched:
+                self._open.touch(meter)
 
-    def left(self, key: str) -> int | None:
-        """What can be used of a minute's meter at once, as far as is known here; None: nothing is known."""
-        meter = self._meters.get((key, ""))
-        return None if not isinstance(meter, Lease) else max(0, meter.free + max(0, meter.level))
+    def buckets(self, claim: Claim, now: Seconds) -> tuple[tuple[Lease, ...], tuple[Lease, ...]]:
+        """Its minute's meters of requests, and those of tokens."""
+        if not claim.found:
+            self._open.of(claim, now)
+        return claim.buckets
 
-    def _take(self, request: RequestId, specs: Sequence[MeterSpec], charge: Charge, now: Seconds) -> MeterSpec | None:
+    @property
+    def waiting(self) -> int:
+        """Requests."""
+        return len(self._waiting)
+
+    def __len__(self) -> int:
+        """Meters that are open."""
+        return len(self._open)
+
+    def _take(self, request: RequestId, claim: Claim, charge: Charge, now: Seconds) -> Meter | None:
         """All or nothing. Returns the first meter that has not enough."""
-        parts: list[_Part] = []
-        lacking: MeterSpec | None = None
-        for spec in specs:
-            amount = charge.of(spec.unit)
-            meter = self._meter(spec, now)
-            meter.at = now
-            if isinstance(meter, Slots):
-                enough = meter.in_use < min(self._slots(meter, now), spec.amount)
-                floor = None
-            else:
-                meter.largest = max(meter.largest, amount)
-                enough, floor = amount <= meter.free, None
-                if not enough and lacking is None:
-                    floor = self._floor(meter, now)
-                    enough = floor is not None and floor.take(amount, now)
-            if enough:
-                parts.append(_Part(meter, amount, floor))
-            elif lacking is None:
-                lacking = spec
+        meters = claim.found
+        floors: _Floors | None = None
+        lacking = self._lacking(meters, charge) if now < claim.until else None
+        if lacking is not None or now >= claim.until:
+            meters = self._open.of(claim, now)
+            lacking = self._lacking(meters, charge)
+        if self.cut_off(now):
+            found = self._on_floors(meters, charge, now)
+            floors, lacking = (found, None) if isinstance(found, list) else (None, found)
         if lacking is not None:
-            for part in parts:
-                if part.floor is not None:
-                    part.floor.level += part.amount
+            lacking.at = now
             return lacking
-        for part in parts:
-            if isinstance(part.meter, Slots):
-                part.meter.in_use += 1
-            elif part.floor is None:
-                part.meter.free -= part.amount
-                part.meter.reserved += part.amount
-        self._parts[request] = parts
+        for at, meter in enumerate(meters):
+            meter.at = now
+            if floors is None or floors[at] is None:
+                amount = charge[meter.index]
+                meter.free -= amount
+                meter.reserved += amount
+                if amount > meter.size:
+                    meter.size = amount
+            if not meter.touched:
+                self._open.touch(meter)
+        self._taken[request] = (meters, charge, floors)
         return None
 
-    def _meter(self, spec: MeterSpec, now: Seconds) -> Lease | Slots:
-        key = (spec.key, self._period(spec.span) if spec.span in (Span.DAY, Span.MONTH) else "")
-        meter = self._meters.get(key)
-        if meter is None:
-            made = Slots(spec, now) if spec.unit is Unit.IN_FLIGHT else Lease(spec, key[1], now)
-            meter = self._meters[key] = made
-        elif meter.spec.amount != spec.amount:
-            meter.spec = spec
-            meter.said = None
-        return meter
+    def _lacking(self, meters: tuple[Meter, ...], charge: Charge) -> Meter | None:
+        for meter in meters:
+            if charge[meter.index] > meter.free:
+                return meter
+        return None
 
-    def _hopeless(self, spec: MeterSpec, now: Seconds) -> Refusal | None:
-        meter = self._meter(spec, now)
+    def _on_floors(self, meters: tuple[Meter, ...], charge: Charge, now: Seconds) -> "_Floors | Meter":
+        """What lacks lease is taken from floors, all or nothing: a floor for each meter that needs one, or the first that has not enough."""
+        floors: _Floors = []
+        for meter in meters:
+            floor, amount = None, charge[meter.index]
+            if isinstance(meter, Slots):
+                short = self._no_slot(meter, now)
+            elif short := amount > meter.free:
+                floor = self._floor(meter, now)
+                short = floor is None or not floor.take(amount, now)
+            if short:
+                for given, one in zip(floors, meters, strict=False):
+                    if given is not None:
+                        given.level += charge[one.index]
+                return meter
+            floors.append(floor)
+        return floors
+
+    def _no_slot(self, meter: Slots, now: Seconds) -> bool:
+        return meter.reserved >= min(self._slots(meter, now), meter.spec.amount)
+
+    def _hopeless(self, meter: Meter, now: Seconds) -> bool:
         blocked = isinstance(meter, Lease) and now < meter.blocked_until
-        if spec.amount == 0 or blocked or self.cut_off(now):
-            return self._refusal(spec, now)
-        return None
+        return blocked or meter.spec.amount == 0 or self.cut_off(now)
 
-    def _refusal(self, spec: MeterSpec, now: Seconds) -> Refusal:
-        meter = self._meter(spec, now)
-        return Refusal(spec, meter.retry_s if isinstance(meter, Lease) else 0.0, self.cut_off(now))
+    def _refusal(self, meter: Meter, now: Seconds) -> Refusal:
+        if not isinstance(meter, Lease):
+            return Refusal(meter.spec, self._times.report_s, self.cut_off(now))
+        return Refusal(meter.spec, meter.retry_s(now, self._times.report_s), self.cut_off(now) or meter.unseeded)
 
     # Cut off
 
@@ -200,7 +186,7 @@ class Gate:
         return not self._gone and now >= self._acked_at + self._times.stop_s
 
     def _floor(self, meter: Lease, now: Seconds) -> Floor | None:
-        if meter.spec.span is not Span.MINUTE or not self.cut_off(now) or self._stopped(now):
+        if meter.spec.span is not Span.MINUTE or self._stopped(now):
             return None
         if meter.floor is None:
             meter.floor = Floor(meter.spec.amount, self._share, self._cut_at())
@@ -215,42 +201,87 @@ class Gate:
         """The ledger has forgotten this member by now, and counts what it held as used."""
         self._life += 1
         self._turn, self._share, self._sent = 0, 0.0, None
-        for meter in self._meters.values():
-            meter.said = None
-            if isinstance(meter, Lease):
-                meter.free, meter.used, meter.paced_used, meter.floor = -meter.reserved, 0, 0, None
-            else:
-                meter.granted = meter.floor = 0
+        for meter in self._open:
+            meter.begin_anew()
+            self._open.touch(meter)
 
     # Reports
 
+    @property
+    def due_at(self) -> Seconds:
+        """When to call `report` and `tick` next, at the latest."""
+        at = self._due_at if self._sent is None else self._lost_at()
+        oldest = next(iter(self._waiting.values()), None)
+        return at if oldest is None else min(at, oldest.since + self._times.wait_s)
+
     def report(self, now: Seconds) -> Report | None:
         """What to say now; None: nothing is due, or a report is under way. Whoever sends it calls `heard` with the answer."""
-        if self._sent is not None or (not self._lacks and now < self._sent_at + self._times.report_s):
+        if self._sent is not None and now >= self._lost_at():
+            self._sent, self._counted_at = None, self._sent_at
+        if self._sent is not None or now < self._due_at:
             return None
         if self._stopped(now) and self._turn > 0:
             self._begin_anew()
         self._turn += 1
-        self._sent_at, self._lacks = now, False
+        self._sent_at, self._due_at = now, now + self._times.report_s
         self._sent = {}
-        needs = self._needs()
-        for key, meter in self._meters.items():
-            need = needs.get(key, 0)
-            ask = meter.ask(need, now) if isinstance(meter, Slots) else meter.ask(need, self._share, now)
-            if ask is not None:
-                self._sent[key] = ask
-                if len(self._sent) >= MOST_ASKS:
-                    break
-        for key in self._sent:  # so that those that were left out come first with the next
-            self._meters[key] = self._meters.pop(key)
-        return Report(MemberId(f"{self._name}/{self._life}"), self._turn, self._share, tuple(self._sent.values()))
+        for meter, (need, largest) in self._needs(now).items():
+            self._look_at(meter, need, largest, now)
+        if now >= self._round_at:
+            self._go_round(self._sent, now)
+        self._due_at = min(self._due_at, max(now + AGAIN_S, self._round_at))
+        return Report(self._name_now(), self._turn, self._share, tuple(self._sent.values()))
 
-    def _needs(self) -> dict[tuple[str, str], int]:
-        needs: dict[tuple[str, str], int] = {}
+    def leave(self, now: Seconds) -> Report:
+        """The last one: everything that nothing runs on goes back."""
+        for one in list(self._waiting.values()):
+            del self._waiting[one.request]
+            one.answer(self._refusal(self._open.of(one.claim, now)[0], now))
+        self._turn += 1
+        asks: list[Ask] = []
+        for meter in self._open:
+            if not meter.running:
+                meter.at = -math.inf
+                ask = meter.ask(0, 0, self._share, now)
+                asks += [] if ask is None else [ask]
+        return Report(self._name_now(), self._turn, self._share, tuple(asks), leaving=True)
+
+    def _name_now(self) -> MemberId:
+        return MemberId(f"{self._name}/{self._life}")
+
+    def _lost_at(self) -> Seconds:
+        return self._sent_at + LOST_AFTER * self._times.timeout_s
+
+    def _go_round(self, sent: dict[tuple[str, str], Ask], now: Seconds) -> None:
+        """All that something happened to; where that is too much, the next report goes on."""
+        restless: list[Meter] = []
+        while len(sent) < MOST_ASKS and (meter := self._open.next_touched()) is not None:
+            if meter.key not in sent:
+                self._look_at(meter, 0, 0, now)
+            if meter.restless:
+                restless.append(meter)
+        for meter in self._open.unseen(now, MOST_ASKS - len(sent)):
+            self._look_at(meter, 0, 0, now)
+        if not self._open.any_touched:
+            self._round_at = now + self._times.report_s
+        for meter in restless:
+            self._open.touch(meter)
+
+    def _look_at(self, meter: Meter, need: int, largest: int, now: Seconds) -> None:
+        assert self._sent is not None
+        ask = meter.ask(need, largest, self._share, now)
+        self._open.looked_at(meter, now)
+        if ask is not None:
+            self._sent[meter.key] = ask
+
+    def _needs(self, now: Seconds) -> dict[Meter, tuple[int, int]]:
+        """Of those who wait, from each meter: all together, and the largest."""
+        needs: dict[Meter, tuple[int, int]] = {}
         for one in self._waiting.values():
-            for spec in one.specs:
-                key = (spec.key, self._period(spec.span) if spec.span in (Span.DAY, Span.MONTH) else "")
-                needs[key] = needs.get(key, 0) + one.charge.of(spec.unit)
+            for meter in self._open.of(one.claim, now):
+                amount = one.charge[meter.index]
+                need, largest = needs.get(meter, (0, 0))
+                needs[meter] = (need + amount, max(largest, amount))
         return needs
 
     def heard(self, answer: Reply | Failed, now: Seconds) -> None:
@@ -261,17 +292,21 @@ class Gate:
             self._gone = answer.gone
             if answer.may_count:
                 self._counted_at = self._sent_at
+            if self._waiting:
+                self._due_at = min(self._due_at, now + AGAIN_S)
             return
         self._acked_at = self._counted_at = self._sent_at
         self._gone = False
         self._share, self.members, self.learning = answer.share, answer.members, answer.learning
         grants = {(grant.key, grant.period): grant for grant in answer.grants}
         for key, ask in sent.items():
-            meter, grant = self._meters[key], grants.get(key)
-            if ask.closing and not self._touched(meter):
-                del self._meters[key]
+            meter, grant = self._open.get(key), grants.get(key)
+            if meter is None:
+                continue
+            if ask.closing and not (meter.running or meter.at > self._sent_at):
+                self._open.close(meter)
             elif ask.closing:  # it is wanted again: as a new one
-                self._reopen(meter)
+                meter.reopen()
             elif grant is not None and isinstance(meter, Lease):
                 meter.floor = None
                 meter.heard(ask, grant, now, self._times.report_s)
@@ -279,32 +314,23 @@ class Gate:
                 meter.heard(ask, grant)
         self._retry(now)
 
-    def _touched(self, meter: Lease | Slots) -> bool:
-        running = meter.in_use if isinstance(meter, Slots) else meter.reserved
-        return running > 0 or meter.at > self._sent_at
-
-    def _reopen(self, meter: Lease | Slots) -> None:
-        meter.said = None
-        if isinstance(meter, Lease):
-            meter.used = meter.paced_used = 0
-        else:
-            meter.granted = meter.floor = 0
-
     def _retry(self, now: Seconds) -> None:
-        """Those that the answered report told of are served or refused; later ones wait for the next."""
+        """Those that the answered report told of are served or refused; later ones wait for the next, and so do those that nobody
+        could say anything of."""
         for one in list(self._waiting.values()):
-            lacking = self._take(one.request, one.specs, one.charge, now)
-            if lacking is None or one.turn <= self._turn:
-                del self._waiting[one.request]
-                one.answer(None if lacking is None else self._refusal(lacking, now))
-            else:
-                self._lacks = True
+            lacking = self._take(one.request, one.claim, one.charge, now)
+            later = one.turn > self._turn
+            if lacking is not None and (later or (isinstance(lacking, Lease) and lacking.unseeded)):
+                self._due_at = min(self._due_at, now if later else now + AGAIN_S)
+                continue
+            del self._waiting[one.request]
+            one.answer(None if lacking is None else self._refusal(lacking, now))
 
     def tick(self, now: Seconds) -> None:
         """Refuses those that waited for too long. Called often enough for `wait_s`."""
         for one in list(self._waiting.values()):
             if now - one.since < self._times.wait_s:
                 break
-            lacking = self._take(one.request, one.specs, one.charge, now)
+            lacking = self._take(one.request, one.claim, one.charge, now)
             del self._waiting[one.request]
             one.answer(None if lacking is None else self._refusal(lacking, now))

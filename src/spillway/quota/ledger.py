@@ -21,11 +21,13 @@ MemberId = NewType("MemberId", str)
 
 
 class LedgerError(SpillwayError):
-    """The ledger cannot be asked now. `gone`: nobody can ask it (its host says that nothing listens); else it may be us who are cut off."""
+    """The ledger cannot be asked now. `gone`: nobody can ask it (its host says that nothing listens); else it may be us who are cut
+    off. `may_count`: the report may have reached it, or may yet."""
 
-    def __init__(self, message: str, *, gone: bool = False) -> None:
+    def __init__(self, message: str, *, gone: bool = False, may_count: bool = True) -> None:
         super().__init__(message)
         self.gone = gone
+        self.may_count = may_count
 
 
 class Kind(enum.StrEnum):
@@ -76,7 +78,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     closing: bool = False
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Report(msgspec.Struct, frozen=True, tag=True):
     """`share`: the part of every limit (0–1) that the member takes for its floor, by the last reply; 0: none yet. `leaving`: it
     ends; what it had of accounts that it does not close counts as used."""
 
@@ -103,7 +105,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, gc=False):
     mark: int = 0
 
 
-class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Reply(msgspec.Struct, frozen=True, tag=True):
     """To the report of the same `turn`. `members`: how many share. A reply to an old report is passed over by the member."""
 
     turn: int
@@ -113,7 +115,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
     grants: tuple[Grant, ...] = ()
 
 
-class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Failed(msgspec.Struct, frozen=True, tag=True):
     """Instead of a reply: the ledger could not be asked. `may_count`: the report may have reached it, or may yet."""
 
     turn: int

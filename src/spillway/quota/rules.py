@@ -7,6 +7,7 @@ refill at limit/60 per second and hold at most limit/6 (BURST_S seconds' worth);
 
 import enum
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 
@@ -73,7 +74,7 @@ class MeterSpec(msgspec.Struct, frozen=True):
     amount: int  # requests, tokens, nano-dollars, requests in flight
 
 
-_METERS: tuple[tuple[str, Unit, Span], ...] = (
+METERS: tuple[tuple[str, Unit, Span], ...] = (
     ("requests_per_minute", Unit.REQUESTS, Span.MINUTE),
     ("requests_per_day", Unit.REQUESTS, Span.DAY),
     ("tokens_per_minute", Unit.TOKENS, Span.MINUTE),
@@ -88,23 +89,29 @@ def specs_of(owner: Owner, model: ModelName, user: str) -> tuple[MeterSpec, ...]
     """Every meter that a request of this owner for this model, by this end user (a digest; empty: not told), must pass."""
     found: list[MeterSpec] = []
     if owner.organization_quota is not None:
-        found += _of_quota(f"o/{owner.organization}", owner.organization_quota, model)
+        found += _of_quota(f"o/{_named(owner.organization)}", owner.organization_quota, model)
     quota = owner.tenant_quota
     if quota is not None:
-        found += _of_quota(f"t/{owner.tenant}", quota, model)
+        scope = f"t/{_named(owner.tenant)}"
+        found += _of_quota(scope, quota, model)
         if quota.each_user is not None and user:
-            found += _of_bounds(f"t/{owner.tenant}/u/{user}", quota.each_user)
+            found += _of_bounds(f"{scope}/u/{user}", quota.each_user)
     return tuple(found)
 
 
 def _of_quota(scope: str, quota: Quota, model: ModelName) -> list[MeterSpec]:
     own = quota.models.get(model)
-    return _of_bounds(scope, quota) + ([] if own is None else _of_bounds(f"{scope}/m/{model}", own))
+    return _of_bounds(scope, quota) + ([] if own is None else _of_bounds(f"{scope}/m/{_named(model)}", own))
+
+
+def _named(name: str) -> str:
+    """Names may hold slashes; what is between two slashes of a key is one name."""
+    return quote(name, safe="")
 
 
 def _of_bounds(scope: str, bounds: Bounds) -> list[MeterSpec]:
     found: list[MeterSpec] = []
-    for name, unit, span in _METERS:
+    for name, unit, span in METERS:
         amount = getattr(bounds, name)
         if amount is not None:
             whole = round(amount * NANO_USD) if unit is Unit.NANO_USD else amount

@@ -8,14 +8,26 @@ from spillway.core.clock import Seconds
 from spillway.core.ids import RequestId
 from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
-from spillway.store.rollups import NANO, HourKey, HourSums, added, nano_usd, page, page_limit, read_cursor, summed
-from spillway.store.rows import Grain, HourPage, HourQuery, Ingested
+from spillway.store.rollups import (
+    NANO,
+    NONE,
+    HourKey,
+    HourSums,
+    KeptKey,
+    added,
+    nano_usd,
+    page,
+    page_limit,
+    read_cursor,
+    summed,
+)
+from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, UsageScope, Used
 
 
 class MemoryUsage:
     def __init__(self) -> None:
         self._records: dict[RequestId, UsageRecord] = {}
-        self._hours: dict[HourKey, HourSums] = {}
+        self._hours: dict[KeptKey, HourSums] = {}
 
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         fresh: dict[RequestId, UsageRecord] = {}
@@ -24,7 +36,7 @@ class MemoryUsage:
                 fresh.setdefault(record.request, msgspec.structs.replace(record, cost_usd=nano_usd(record) / NANO))
         self._records.update(fresh)
         for key, sums in summed(fresh.values()).items():
-            self._hours[key] = added(self._hours.get(key, (0, 0, 0, 0, 0, 0, 0)), sums)
+            self._hours[key] = added(self._hours.get(key, NONE), sums)
         return Ingested(len(fresh), len(records) - len(fresh))
 
     async def record(self, request: RequestId) -> UsageRecord | None:
@@ -34,11 +46,23 @@ class MemoryUsage:
         after = read_cursor(query.cursor)
         sums: dict[HourKey, HourSums] = {}
         for key, one in self._hours.items():
-            if query.from_s <= key[0] < query.until_s and query.tenant in (None, key[1]):
-                shown = key if query.grain is Grain.POOL else (key[0], key[1], "", "")
-                sums[shown] = added(sums.get(shown, (0, 0, 0, 0, 0, 0, 0)), one)
+            theirs = query.tenant in (None, key[1]) and query.organization in (None, key[4])
+            if query.from_s <= key[0] < query.until_s and theirs:
+                shown = key[:4] if query.grain is Grain.POOL else (key[0], key[1], "", "")
+                sums[shown] = added(sums.get(shown, NONE), one)
         found = sorted((key, one) for key, one in sums.items() if key > after)
         return page(found[: page_limit(query) + 1], query)
+
+    async def used(self, scopes: Sequence[UsageScope]) -> list[Used]:
+        return [self._used(scope) for scope in scopes]
+
+    def _used(self, scope: UsageScope) -> Used:
+        found = NONE
+        for (hour_s, tenant, model, _, organization), sums in self._hours.items():
+            theirs = tenant == scope.tenant if scope.tenant is not None else organization == scope.organization
+            if scope.from_s <= hour_s < scope.until_s and theirs and scope.model in (None, model):
+                found = added(found, sums)
+        return Used(requests=found[7], tokens=found[3] + found[5], nano_usd=found[6])
 
     async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
         old = sorted((r.finished_at_s, r.request) for r in self._records.values() if r.finished_at_s < records_before_s)

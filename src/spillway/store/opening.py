@@ -4,6 +4,7 @@ from pathlib import Path
 from types import TracebackType
 
 from spillway.core.errors import ConfigError
+from spillway.store.budgets import Budgets
 from spillway.store.database import Database
 from spillway.store.settings import Settings
 from spillway.store.sqlite_keys import SqliteKeys
@@ -33,6 +34,7 @@ class Stores:
         self.audit = SqliteAudit(self.database)
         self.changes = SqliteChanges(self.database)
         self.usage = SqliteUsage(self.database)
+        self.budgets = Budgets(self.usage)
 
     async def check_seal(self, fingerprint: bytes) -> None:
         """ConfigError where this database's keys were made with another seal."""

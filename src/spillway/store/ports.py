@@ -18,6 +18,8 @@ from spillway.store.rows import (
     OrganizationRow,
     Revision,
     TenantRow,
+    UsageScope,
+    Used,
 )
 
 
@@ -114,6 +116,10 @@ class UsageStore(Protocol):
 
     async def hours(self, query: HourQuery) -> HourPage:
         """BadRequestError for a cursor that is not ours."""
+        ...
+
+    async def used(self, scopes: Sequence[UsageScope]) -> list[Used]:
+        """Of each scope, from the sums per hour."""
         ...
 
     async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:

@@ -19,8 +19,13 @@ NANO = 1_000_000_000
 HourKey = tuple[int, str, str, str]
 """Begin of the hour, tenant, model, pool; in a roll-up per tenant the last two are empty."""
 
-HourSums = tuple[int, int, int, int, int, int, int]
-"""requests, ok, spilled, prompt, cached, completion tokens, cost in nano-dollars."""
+KeptKey = tuple[int, str, str, str, str]
+"""As they are kept: begin of the hour, tenant, model, pool, organization."""
+
+HourSums = tuple[int, int, int, int, int, int, int, int]
+"""requests, ok, spilled, prompt, cached, completion tokens, cost in nano-dollars, dispatched requests."""
+
+NONE: HourSums = (0, 0, 0, 0, 0, 0, 0, 0)
 
 _Cursor = tuple[Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)], str, str, str]
 
@@ -28,33 +33,34 @@ START: HourKey = (-1, "", "", "")
 """Before every key."""
 
 
-def hour_key(record: UsageRecord) -> HourKey:
-    return (int(record.finished_at_s // HOUR_S) * HOUR_S, record.tenant, record.model, record.pool or NO_POOL)
+def hour_key(record: UsageRecord) -> KeptKey:
+    hour_s = int(record.finished_at_s // HOUR_S) * HOUR_S
+    return (hour_s, record.tenant, record.model, record.pool or NO_POOL, record.organization)
 
 
 def nano_usd(record: UsageRecord) -> int:
     return round(record.cost_usd * NANO)
 
 
-def summed(records: Iterable[UsageRecord]) -> dict[HourKey, HourSums]:
-    sums: dict[HourKey, HourSums] = {}
+def summed(records: Iterable[UsageRecord]) -> dict[KeptKey, HourSums]:
+    sums: dict[KeptKey, HourSums] = {}
     for record in records:
         key = hour_key(record)
-        sums[key] = added(sums.get(key, (0, 0, 0, 0, 0, 0, 0)), _sums_of(record))
+        sums[key] = added(sums.get(key, NONE), _sums_of(record))
     return sums
 
 
 def added(left: HourSums, right: HourSums) -> HourSums:
     return (
         left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] + right[3],
-        left[4] + right[4], left[5] + right[5], left[6] + right[6],
+        left[4] + right[4], left[5] + right[5], left[6] + right[6], left[7] + right[7],
     )  # fmt: skip
 
 
 def _sums_of(record: UsageRecord) -> HourSums:
     return (
         1, int(record.outcome is Outcome.OK), int(record.spilled), record.prompt_tokens, record.cached_tokens or 0,
-        record.completion_tokens, nano_usd(record),
+        record.completion_tokens, nano_usd(record), int(record.attempts > 0),
     )  # fmt: skip
 
 
@@ -72,7 +78,7 @@ def page(found: list[tuple[HourKey, HourSums]], query: HourQuery) -> HourPage:
 
 def _row(key: HourKey, sums: HourSums, grain: Grain) -> HourRow:
     hour_s, tenant, model, pool = key
-    requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd = sums
+    requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd, _ = sums
     return HourRow(
         hour_s=hour_s,
         tenant=TenantId(tenant),

@@ -135,6 +135,7 @@ class HourQuery(msgspec.Struct, frozen=True):
     until_s: Seconds
     grain: Grain = Grain.TENANT
     tenant: TenantId | None = None
+    organization: OrganizationId | None = None  # not together with a tenant
     cursor: str | None = None
     limit: int = 200
 
@@ -142,6 +143,24 @@ class HourQuery(msgspec.Struct, frozen=True):
 class HourPage(msgspec.Struct, frozen=True):
     rows: tuple[HourRow, ...]
     next: str | None  # None: no more rows
+
+
+class UsageScope(msgspec.Struct, frozen=True):
+    """Of a tenant or of an organization (one of both), of one model or of all, in hours that begin in [from_s, until_s)."""
+
+    from_s: Seconds
+    until_s: Seconds
+    tenant: TenantId | None = None
+    organization: OrganizationId | None = None
+    model: ModelName | None = None
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What counts against limits. `requests`: those that reached an upstream; `tokens`: input and output."""
+
+    requests: int = 0
+    tokens: int = 0
+    nano_usd: int = 0
 
 
 class Ingested(msgspec.Struct, frozen=True):

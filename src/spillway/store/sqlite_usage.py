@@ -3,6 +3,8 @@
 import sqlite3
 from collections.abc import Sequence
 
+from msgspec.structs import asdict
+
 from spillway.core.clock import Seconds
 from spillway.core.ids import KeyId, ModelName, OrganizationId, PoolName, RequestId, TenantId, VersionName
 from spillway.core.outcome import Outcome
@@ -11,7 +13,7 @@ from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
 from spillway.store.database import Database
 from spillway.store.rollups import NANO, HourKey, HourSums, nano_usd, page, page_limit, read_cursor, summed
-from spillway.store.rows import Grain, HourPage, HourQuery, Ingested
+from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, UsageScope, Used
 from spillway.store.statements import statements
 
 _Columns = tuple[
@@ -47,9 +49,11 @@ class SqliteUsage:
     async def hours(self, query: HourQuery) -> HourPage:
         after_hour_s, after_tenant, after_model, after_pool = read_cursor(query.cursor)
         by = "hours_by_pool" if query.grain is Grain.POOL else "hours_by_tenant"
-        sql = self._sql[by if query.tenant is None else f"{by}_of_tenant"]
+        of = "_of_tenant" if query.tenant is not None else "_of_organization" if query.organization is not None else ""
+        sql = self._sql[by + of]
         values = {
             "tenant": query.tenant,
+            "organization": query.organization,
             "from_s": max(
                 query.from_s, after_hour_s
             ),  # so that a later page does not read what the earlier ones showed
@@ -62,9 +66,15 @@ class SqliteUsage:
         }
 
         def work(connection: sqlite3.Connection) -> list[tuple[HourKey, HourSums]]:
-            return [(columns[:4], columns[4:]) for columns in connection.execute(sql, values)]
+            return [(columns[:4], (*columns[4:], 0)) for columns in connection.execute(sql, values)]
 
         return page(await self._database.read(work), query)
+
+    async def used(self, scopes: Sequence[UsageScope]) -> list[Used]:
+        def work(connection: sqlite3.Connection) -> list[Used]:
+            return [Used(*connection.execute(self._sql[_used_by(one)], asdict(one)).fetchone()) for one in scopes]
+
+        return await self._database.read(work)
 
     async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
         def work(connection: sqlite3.Connection) -> int:
@@ -73,6 +83,11 @@ class SqliteUsage:
             return records.rowcount + hours.rowcount
 
         return await self._database.write(work)
+
+
+def _used_by(scope: UsageScope) -> str:
+    who = "tenant" if scope.tenant is not None else "organization"
+    return f"used_by_{who}" if scope.model is None else f"used_by_{who}_of_model"
 
 
 def _columns(record: UsageRecord) -> _Columns:

@@ -76,6 +76,13 @@ _COUNTERS = (
         "What the brain did beside sending: queued, evicted, retried, owed (sent for a minimum share), promoted, panics, anomalies.",
         ("kind",),
     ),
+    Spec(
+        "spillway_quota_refusals_total",
+        Kind.COUNTER,
+        "Requests refused by a limit of their organization, tenant or end user. why: used, or cut_off (the ledger did not answer).",
+        ("unit", "span", "why"),
+    ),
+    Spec("spillway_ledger_failures_total", Kind.COUNTER, "Reports that the ledger of limits did not answer."),
     Spec("spillway_usage_ingested_total", Kind.COUNTER, "Usage records that the store took."),
     Spec(
         "spillway_usage_known_total",
@@ -134,6 +141,16 @@ _GAUGES = (
         "Keys that a worker knows: those used lately and those of the configuration; the most of the workers.",
         across=Across.MAX,
     ),
+    Spec("spillway_quota_meters", Kind.GAUGE, "Limits that workers hold leases of, or have asked for lately."),
+    Spec("spillway_quota_waiting", Kind.GAUGE, "Requests that wait for the ledger's answer."),
+    Spec(
+        "spillway_ledger_members",
+        Kind.GAUGE,
+        "Workers of all hosts that share the limits, as last told.",
+        across=Across.MAX,
+    ),
+    Spec("spillway_ledger_cut_off", Kind.GAUGE, "Workers that the ledger did not answer lately: floors hold for them."),
+    Spec("spillway_ledger_up", Kind.GAUGE, "1 while the ledger of limits answers, else 0."),
     Spec("spillway_workers", Kind.GAUGE, "Workers that serve."),
 )
 _HISTOGRAMS = (

@@ -108,6 +108,17 @@ class GatewayMetrics:
     def keys(self, known: int) -> None:
         self._registry.gauge("spillway_keys").value = known
 
+    def quotas(
+        self, refusals: Mapping[tuple[str, str, str], int], *, meters: int, waiting: int, members: int, cut_off: bool
+    ) -> None:
+        """`refusals`: totals since the start, by unit, span and why."""
+        for labels, count in refusals.items():
+            self._registry.counter("spillway_quota_refusals_total", *labels).value = count
+        self._registry.gauge("spillway_quota_meters").value = meters
+        self._registry.gauge("spillway_quota_waiting").value = waiting
+        self._registry.gauge("spillway_ledger_members").value = members
+        self._registry.gauge("spillway_ledger_cut_off").value = int(cut_off)
+
     def state(
         self, pools: Iterable[PoolGauges], queues: Iterable[QueueGauge], panics: Mapping[ModelName, bool]
     ) -> None:

@@ -21,12 +21,16 @@ class ParentMetrics:
         corrupt: int,
         spool_bytes: int,
         store_up: bool,
+        ledger_up: bool,
+        ledger_failures: int,
     ) -> Report:
         """The totals and the state as they are now: for `Totals.total(own)`."""
         registry = self._registry
         registry.gauge("spillway_workers").value = workers
         registry.gauge("spillway_spool_bytes").value = spool_bytes
         registry.gauge("spillway_store_up").value = int(store_up)
+        registry.gauge("spillway_ledger_up").value = int(ledger_up)
+        registry.counter("spillway_ledger_failures_total").value = ledger_failures
         registry.counter("spillway_usage_ingested_total").value = ingested
         registry.counter("spillway_usage_known_total").value = known
         registry.counter("spillway_usage_corrupt_segments_total").value = corrupt

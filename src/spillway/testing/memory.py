@@ -7,6 +7,7 @@ from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import Usage, UsageRecord
 from spillway.gateway.ports import Principal, Unknown
+from spillway.quota.rules import Owner
 from spillway.traffic.events import Fault
 
 
@@ -41,11 +42,14 @@ class MemoryKeyring:
         models: frozenset[ModelName] | None = None,
         highest_priority: Priority = Priority.REALTIME,
         networks: tuple[str, ...] = (),
+        owner: Owner | None = None,
         suspended: bool = False,
     ) -> Principal:
         """The key's id is made from its number, so that a test can tell keys apart without knowing secrets."""
         key = KeyId(f"key-{len(self._principals) + 1}")
-        principal = Principal(key, TenantId(tenant), models, highest_priority, networks=networks, suspended=suspended)
+        principal = Principal(
+            key, TenantId(tenant), models, highest_priority, networks=networks, owner=owner, suspended=suspended
+        )
         self._principals[secret] = principal
         return principal
 

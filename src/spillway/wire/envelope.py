@@ -27,6 +27,8 @@ MAX_FIELDS = 256
 MAX_REST_BYTES = 256 * 1024
 """Of a body without `messages`, `tools` and the other fields that are skipped."""
 USUAL_OUTPUT_TOKENS = 256
+UNCAPPED_OUTPUT_TOKENS = 4096
+"""What an answer that the client does not cap may come to, for those who must reckon with the worst."""
 
 _CUT_FROM_BYTES = 1024
 _CUT_TRIES = 8
@@ -70,6 +72,13 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
             return 0
         usual = USUAL_OUTPUT_TOKENS
         return self.choices * (usual if self.max_tokens is None else min(usual, self.max_tokens))
+
+    @property
+    def output_tokens_most(self) -> int:
+        """Of all choices: what the client allows, whatever is usual."""
+        if self.kind is Kind.EMBEDDINGS:
+            return 0
+        return self.choices * (UNCAPPED_OUTPUT_TOKENS if self.max_tokens is None else self.max_tokens)
 
 
 class _StreamOptions(msgspec.Struct, gc=False):

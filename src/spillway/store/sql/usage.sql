@@ -7,16 +7,18 @@ ON CONFLICT (request) DO NOTHING;
 
 -- name: add_to_hour
 INSERT INTO usage_hour (
-    hour_s, tenant, model, pool, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (hour_s, tenant, model, pool) DO UPDATE SET
-    requests = requests + excluded.requests,
-    ok = ok + excluded.ok,
-    spilled = spilled + excluded.spilled,
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    cached_tokens = cached_tokens + excluded.cached_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens,
-    cost_nano_usd = cost_nano_usd + excluded.cost_nano_usd;
+    hour_s, tenant, model, pool, organization, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens,
+    cost_nano_usd, dispatched
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (hour_s, tenant, model, pool, organization) DO UPDATE SET
+    requests = usage_hour.requests + excluded.requests,
+    ok = usage_hour.ok + excluded.ok,
+    spilled = usage_hour.spilled + excluded.spilled,
+    prompt_tokens = usage_hour.prompt_tokens + excluded.prompt_tokens,
+    cached_tokens = usage_hour.cached_tokens + excluded.cached_tokens,
+    completion_tokens = usage_hour.completion_tokens + excluded.completion_tokens,
+    cost_nano_usd = usage_hour.cost_nano_usd + excluded.cost_nano_usd,
+    dispatched = usage_hour.dispatched + excluded.dispatched;
 
 -- name: record
 SELECT
@@ -26,19 +28,30 @@ FROM usage WHERE request = :request;
 
 -- name: hours_by_pool
 SELECT
-    hour_s, tenant, model, pool, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd
+    hour_s, tenant, model, pool, sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
+    sum(completion_tokens), sum(cost_nano_usd)
 FROM usage_hour
 WHERE hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, tenant, model, pool) > (:after_hour_s, :after_tenant, :after_model, :after_pool)
-ORDER BY hour_s, tenant, model, pool LIMIT :limit;
+GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT :limit;
 
 -- name: hours_by_pool_of_tenant
 SELECT
-    hour_s, tenant, model, pool, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd
+    hour_s, tenant, model, pool, sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
+    sum(completion_tokens), sum(cost_nano_usd)
 FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, model, pool) > (:after_hour_s, :after_model, :after_pool)
-ORDER BY hour_s, model, pool LIMIT :limit;
+GROUP BY hour_s, model, pool ORDER BY hour_s, model, pool LIMIT :limit;
+
+-- name: hours_by_pool_of_organization
+SELECT
+    hour_s, tenant, model, pool, sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
+    sum(completion_tokens), sum(cost_nano_usd)
+FROM usage_hour
+WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s
+    AND (hour_s, tenant, model, pool) > (:after_hour_s, :after_tenant, :after_model, :after_pool)
+GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT :limit;
 
 -- name: hours_by_tenant
 SELECT
@@ -56,10 +69,43 @@ FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s AND hour_s > :after_hour_s
 GROUP BY hour_s ORDER BY hour_s LIMIT :limit;
 
+-- name: hours_by_tenant_of_organization
+SELECT
+    hour_s, tenant, '', '', sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
+    sum(completion_tokens), sum(cost_nano_usd)
+FROM usage_hour
+WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s
+    AND (hour_s, tenant) > (:after_hour_s, :after_tenant)
+GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
+
+-- name: used_by_tenant
+SELECT
+    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+FROM usage_hour
+WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s;
+
+-- name: used_by_tenant_of_model
+SELECT
+    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+FROM usage_hour
+WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s AND model = :model;
+
+-- name: used_by_organization
+SELECT
+    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+FROM usage_hour
+WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s;
+
+-- name: used_by_organization_of_model
+SELECT
+    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+FROM usage_hour
+WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s AND model = :model;
+
 -- name: forget_records
 DELETE FROM usage WHERE request IN (SELECT request FROM usage WHERE finished_at_s < :before_s ORDER BY finished_at_s LIMIT :limit);
 
 -- name: forget_hours
-DELETE FROM usage_hour WHERE (hour_s, tenant, model, pool) IN (
-    SELECT hour_s, tenant, model, pool FROM usage_hour WHERE hour_s < :before_s ORDER BY hour_s LIMIT :limit
+DELETE FROM usage_hour WHERE (hour_s, tenant, model, pool, organization) IN (
+    SELECT hour_s, tenant, model, pool, organization FROM usage_hour WHERE hour_s < :before_s ORDER BY hour_s LIMIT :limit
 );
