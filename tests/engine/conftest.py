@@ -49,6 +49,17 @@ class EngineUnderTest:
         finally:
             connection.close()
 
+    def announce(self, path: str, body_bytes: int) -> int:
+        """The answer to a head that announces a body, of which nothing is sent: its status."""
+        connection = self.connect()
+        try:
+            connection.putrequest("POST", path)
+            connection.putheader("content-length", str(body_bytes))
+            connection.endheaders()
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
     def chat(self, content: Any = "Describe the rare golden key.", **fields: Any) -> tuple[int, Json]:
         body = {"model": "npc-1.9m", "messages": [{"role": "user", "content": content}], **fields}
         status, _, answer = self.ask("POST", "/v1/chat/completions", json.dumps(body).encode())

@@ -210,7 +210,7 @@ def test_models_health_and_what_is_not_there(engine: EngineUnderTest) -> None:
     assert engine.ask("GET", "/health")[0] == 200
     assert engine.chat(model="gpt")[0] == 404
     assert engine.ask("GET", "/v1/embeddings")[0] == 404
-    assert engine.ask("POST", "/v1/chat/completions", b"x" * (5 << 20))[0] == 413
+    assert engine.announce("/v1/chat/completions", 5 << 20) == 413
 
 
 def test_metrics_count_exactly(engine: EngineUnderTest) -> None:
