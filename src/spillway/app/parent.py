@@ -39,7 +39,7 @@ from spillway.backends.pools import PoolBackends
 from spillway.config import Configuration
 from spillway.console.pages import fleet_page
 from spillway.core.errors import ConfigError, StoreError
-from spillway.quota.ledger import Report
+from spillway.quota.ledger import Ledger, Report
 from spillway.quota.local_ledger import LocalLedger
 from spillway.store.directory import Directory
 from spillway.store.intake import Intake
@@ -47,6 +47,7 @@ from spillway.store.keyring import Forget, LookUp
 from spillway.store.minting import fingerprint_of, seal_of
 from spillway.store.opening import Stores
 from spillway.store.retention import Retention
+from spillway.store.shared_ledger import SharedLedger
 from spillway.store.watch import ChangeWatch
 from spillway.telemetry.parent_metrics import ParentMetrics
 from spillway.telemetry.prometheus import render
@@ -103,11 +104,11 @@ class Parent:
             stack.callback(self._engines.close)
             listeners = listen(gateway.listen, self._members)
             stack.callback(_close_all, listeners)
+            times, ledger = self.configuration.shared.times, self._ledger()
+            stack.push_async_callback(ledger.close)
             await stack.enter_async_context(AdminServer(self._admin_app(), gateway.admin))
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                times = self.configuration.shared.times
-                ledger = LocalLedger(times, self.clock)
                 self._post = LedgerPost(ledger, self.stores.budgets, times, tasks, self._log)
                 crew = self._crew = Crew(
                     listeners,
@@ -141,6 +142,13 @@ class Parent:
                 for task in always:
                     task.cancel()
             await self._take_in()
+
+    def _ledger(self) -> Ledger:
+        """The one of all hosts, or of this one alone."""
+        shared = self.configuration.shared
+        if shared.url is None:
+            return LocalLedger(shared.times, self.clock)
+        return SharedLedger(shared.url, shared.times, self.clock)
 
     def stop(self) -> None:
         self._stopping.set()

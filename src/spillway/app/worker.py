@@ -301,6 +301,7 @@ class Worker:
             waiting=gate.waiting,
             members=gate.members,
             cut_off=gate.cut_off(self._clock.monotonic()),
+            learning=gate.learning,
         )
         if self._spool.full != self._spool_was_full:
             self._spool_was_full = self._spool.full

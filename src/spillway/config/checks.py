@@ -13,6 +13,7 @@ from spillway.config.document import Document
 from spillway.config.environment import proxy_for
 from spillway.config.problems import Path
 from spillway.config.settings import Model, Organization, Pool, Tenant
+from spillway.config.sharing import wrong_with_shared
 from spillway.core.errors import ConfigError
 from spillway.core.ids import ModelName, PoolName
 from spillway.net.proxy import parse_proxy
@@ -71,8 +72,8 @@ class _Checks:
         self._networks(("gateway", "trusted_proxies"), gateway.trusted_proxies)
         if gateway.default_plan is not None:
             self._plan(("gateway", "default_plan"), gateway.default_plan)
-        if shared.url is not None:
-            self._report(("shared", "url"), "shared limits are not supported yet: leave it null and run one host")
+        for field, message in wrong_with_shared(shared):
+            self._report(("shared", *field.split(".")), message)
 
     def pool(self, name: PoolName, pool: Pool) -> None:
         at: Path = ("pools", name)

@@ -87,6 +87,9 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     url: str | None = None
     times: LedgerTimes = LedgerTimes()
 
+    def __repr__(self) -> str:
+        return f"Shared(url={'set' if self.url else None}, times={self.times!r})"  # the address may hold a password
+
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """GPUs that fail and are paid for together. `rtt_ms`: round trip from here."""

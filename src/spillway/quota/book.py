@@ -65,6 +65,11 @@ class _Account:
         self.mark = 0  # grows with each member that ended without settling; below 0: settled since
         self.at = now
 
+    def idle(self, now: Seconds) -> bool:
+        """Nobody holds anything of it, and nobody has asked of it for long."""
+        self.left = [one for one in self.left if now < one[0]]
+        return not self.holds and not self.left and now - self.at >= IDLE_S
+
     def amount(self) -> int:
         """The least that any member takes for the limit: a change of it reaches them one after the other."""
         return min(hold.amount for hold in self.holds.values())
@@ -101,7 +106,7 @@ class Book:
 
     def seed(self, seed: Seed, now: Seconds) -> None:
         now = self._advance(now)
-        account = self._accounts.get((seed.key, seed.period))
+        account = self._known((seed.key, seed.period), now)
         if account is None:
             account = self._accounts[seed.key, seed.period] = _Account(0.0, self._refilled, now)
         others = max(0, seed.used - sum(hold.marked for hold in account.holds.values()))
@@ -144,9 +149,7 @@ class Book:
             self._forget(name)
         if now - self._swept_at >= IDLE_S:
             self._swept_at = now
-            for key in [
-                key for key, one in self._accounts.items() if not one.holds and not one.left and now - one.at >= IDLE_S
-            ]:
+            for key in [key for key, one in self._accounts.items() if one.idle(now)]:
                 del self._accounts[key]
         return now
 
@@ -166,7 +169,7 @@ class Book:
     # Accounts
 
     def _answer(self, name: MemberId, share: float, ask: Ask, now: Seconds) -> Grant | None:
-        account = self._accounts.get((ask.key, ask.period))
+        account = self._known((ask.key, ask.period), now)
         if account is None:
             if ask.closing:
                 return None
@@ -191,6 +194,13 @@ class Book:
             account.used += hold.used + hold.held
             del account.holds[name]
         return grant
+
+    def _known(self, key: tuple[str, str], now: Seconds) -> _Account | None:
+        account = self._accounts.get(key)
+        if account is not None and account.idle(now):
+            del self._accounts[key]
+            return None
+        return account
 
     def _opened(self, ask: Ask, now: Seconds) -> _Account:
         full = now >= self._learned_at and ask.kind is Kind.BUCKET
@@ -236,7 +246,6 @@ class Book:
             del account.holds[name]
             return None
         amount = account.amount()
-        account.left = [one for one in account.left if now < one[0]]
         left = sum(taken for _, taken in account.left)
         room = amount - left - sum(one.taken() for other, one in account.holds.items() if other != name)
         floor = max(0, min(int(amount * share / 2), room))

@@ -54,7 +54,7 @@ class Gate:
         self._due_at = now  # when the next report is
         self._round_at = now  # when all that was touched is told of next
         self._acked_at = now  # when the last report was sent that was answered
-        self._counted_at = now  # when the last report was sent that the ledger may have seen
+        self._counted_at = now  # since when the ledger cannot have seen another report
         self._gone = False
         self.members = 1
         self.learning = False
@@ -217,7 +217,7 @@ class Gate:
     def report(self, now: Seconds) -> Report | None:
         """What to say now; None: nothing is due, or a report is under way. Whoever sends it calls `heard` with the answer."""
         if self._sent is not None and now >= self._lost_at():
-            self._sent, self._counted_at = None, self._sent_at
+            self._sent, self._counted_at = None, now
         if self._sent is not None or now < self._due_at:
             return None
         if self._stopped(now) and self._turn > 0:
@@ -291,11 +291,11 @@ class Gate:
         if isinstance(answer, Failed):
             self._gone = answer.gone
             if answer.may_count:
-                self._counted_at = self._sent_at
+                self._counted_at = now
             if self._waiting:
                 self._due_at = min(self._due_at, now + AGAIN_S)
             return
-        self._acked_at = self._counted_at = self._sent_at
+        self._acked_at, self._counted_at = self._sent_at, now
         self._gone = False
         self._share, self.members, self.learning = answer.share, answer.members, answer.learning
         grants = {(grant.key, grant.period): grant for grant in answer.grants}
@@ -307,11 +307,8 @@ class Gate:
                 self._open.close(meter)
             elif ask.closing:  # it is wanted again: as a new one
                 meter.reopen()
-            elif grant is not None and isinstance(meter, Lease):
-                meter.floor = None
+            elif grant is not None:
                 meter.heard(ask, grant, now, self._times.report_s)
-            elif grant is not None and isinstance(meter, Slots):
-                meter.heard(ask, grant)
         self._retry(now)
 
     def _retry(self, now: Seconds) -> None:

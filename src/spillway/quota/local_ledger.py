@@ -19,3 +19,6 @@ class LocalLedger:
         now = self._clock.monotonic()
         for seed in seeds:
             self._book.seed(seed, now)
+
+    async def close(self) -> None:
+        """There is nothing to close."""

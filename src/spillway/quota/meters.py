@@ -14,6 +14,7 @@ PREFETCH_S = 1.5  # a bucket's lease is for so long at the pace of late
 KEPT_REQUESTS = 4  # a bucket's lease is for so many of the usual size at least, where there is enough for everybody
 IDLE_S = 20.0  # a meter of which nothing was used for so long is closed
 LAZY_S = 10.0  # what was used is told at least so often, also where nothing is needed
+REFRESH_S = 60.0  # and everything else so often: what nobody speaks of is forgotten in the end
 BLOCKED_S = 0.25  # a budget that had too little is not asked of again for so long
 DRY_AFTER = 3.0  # times `report_s`: a budget that had too little for so long, while nothing runs here, is used up
 _PACE_WEIGHT = 0.5  # of the latest second
@@ -149,7 +150,8 @@ class Lease:
         lacking = max(0, need - max(0, self.free))
         want = max(0, wanted - max(0, self.free - need))
         urgent = closing or lacking > 0 or spare > 0 or 2 * want > wanted or self.said is None
-        if not urgent and (self.said == (self.used, kept) or now - self.said_at < LAZY_S):
+        quiet_s = REFRESH_S if self.said == (self.used, kept) else LAZY_S
+        if not urgent and now - self.said_at < quiet_s:
             return None
         return Ask(
             self.spec.key, self.kind, self.spec.amount, self.period, self.used, kept, lacking, want, largest, closing=closing
@@ -178,6 +180,7 @@ class Lease:
         return int(max(self.pace * PREFETCH_S, min(KEPT_REQUESTS * self.size, burst(self.spec.amount) / 8)))
 
     def heard(self, ask: Ask, grant: Grant, now: Seconds, at_most_s: Seconds) -> None:
+        self.floor = None
         self.free += grant.granted
         self.level = grant.level
         self.said, self.said_at = (ask.used, ask.kept + grant.granted), now
@@ -206,6 +209,7 @@ class Slots:
         "index",
         "reserved",
         "said",
+        "said_at",
         "size",
         "spec",
         "told_at",
@@ -229,6 +233,7 @@ class Slots:
         self.at = now
         self.told_at = now
         self.said: tuple[int, int] | None = None  # in use and granted; None: the ledger must hear what is granted
+        self.said_at = now
 
     def bounded_by(self, spec: MeterSpec) -> None:
         self.spec = spec
@@ -247,14 +252,16 @@ class Slots:
         del largest, share
         closing = self.reserved == 0 and need == 0 and now - self.at >= IDLE_S
         same = self.said is not None and abs(self.reserved - self.said[0]) <= self.granted // 4 + 1
-        if same and not closing and need == 0:
+        if same and not closing and need == 0 and now - self.said_at < REFRESH_S:
             return None
         return Ask(
             self.spec.key, Kind.SLOTS, self.spec.amount, used=self.reserved, kept=self.granted, floor=self.floor,
             wants=(self.reserved + need,), closing=closing,
         )  # fmt: skip
 
-    def heard(self, ask: Ask, grant: Grant) -> None:
+    def heard(self, ask: Ask, grant: Grant, now: Seconds, at_most_s: Seconds) -> None:
+        del at_most_s
+        self.said_at = now
         self.granted, self.floor = grant.granted, grant.floor
         self.said = (ask.used, grant.granted) if ask.kept == grant.granted else None
         self._count()

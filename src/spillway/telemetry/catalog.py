@@ -150,6 +150,7 @@ _GAUGES = (
         across=Across.MAX,
     ),
     Spec("spillway_ledger_cut_off", Kind.GAUGE, "Workers that the ledger did not answer lately: floors hold for them."),
+    Spec("spillway_ledger_learning", Kind.GAUGE, "Workers whose ledger has lost its memory and gives out floors only."),
     Spec("spillway_ledger_up", Kind.GAUGE, "1 while the ledger of limits answers, else 0."),
     Spec("spillway_workers", Kind.GAUGE, "Workers that serve."),
 )

@@ -109,7 +109,14 @@ class GatewayMetrics:
         self._registry.gauge("spillway_keys").value = known
 
     def quotas(
-        self, refusals: Mapping[tuple[str, str, str], int], *, meters: int, waiting: int, members: int, cut_off: bool
+        self,
+        refusals: Mapping[tuple[str, str, str], int],
+        *,
+        meters: int,
+        waiting: int,
+        members: int,
+        cut_off: bool,
+        learning: bool,
     ) -> None:
         """`refusals`: totals since the start, by unit, span and why."""
         for labels, count in refusals.items():
@@ -118,6 +125,7 @@ class GatewayMetrics:
         self._registry.gauge("spillway_quota_waiting").value = waiting
         self._registry.gauge("spillway_ledger_members").value = members
         self._registry.gauge("spillway_ledger_cut_off").value = int(cut_off)
+        self._registry.gauge("spillway_ledger_learning").value = int(learning)
 
     def state(
         self, pools: Iterable[PoolGauges], queues: Iterable[QueueGauge], panics: Mapping[ModelName, bool]

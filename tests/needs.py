@@ -1,0 +1,7 @@
+"""What some tests need of the machine. `./dev test` installs it on Debian; elsewhere they are left out, and say so."""
+
+import pytest
+
+from spillway.testing.redis import redis_binary
+
+needs_redis = pytest.mark.skipif(redis_binary() is None, reason="needs valkey-server or redis-server")
