@@ -2,6 +2,8 @@
 
 import pytest
 
+from spillway.testing.postgres import postgres_folder
 from spillway.testing.redis import redis_binary
 
 needs_redis = pytest.mark.skipif(redis_binary() is None, reason="needs valkey-server or redis-server")
+needs_postgres = pytest.mark.skipif(postgres_folder() is None, reason="needs PostgreSQL, and a user to run it as")

@@ -78,7 +78,7 @@ MISTAKES = [
     ('listen: "127.0.0.1:0"', "timeouts: {sweep_s: 0}", 2, 23, "gateway.timeouts.sweep_s", "expected a number > 0, found 0"),
     ('listen: "127.0.0.1:0"', "limits: 3", 2, 11, "gateway.limits", "expected a mapping with keys such as max_head_bytes"),
     ('listen: "127.0.0.1:0"', "tls: {cert: a.pem, key: b.pem}", 2, 15, "gateway.tls.cert", "there is no file 'a.pem'"),
-    ("clusters:", "store: {url: 'postgresql://x/y'}\nclusters:", 3, 14, "store.url", "not supported yet"),
+    ("clusters:", "store: {url: 'postgresql:x/y'}\nclusters:", 3, 14, "store.url", "expected postgresql://"),
     ("clusters:", "store: {url: 'sqlite://x'}\nclusters:", 3, 14, "store.url", "expected sqlite:PATH"),
     ("clusters:", "shared: {url: 'http://x'}\nclusters:", 3, 15, "shared.url", "expected redis://"),
     ("clusters:", "shared: {url: 'redis://x/y'}\nclusters:", 3, 15, "shared.url", "expected redis://"),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 import pytest
+from tests.needs import needs_postgres
 
 from spillway.core.ids import KeyId, ModelName, PoolName, RequestId, TenantId, VersionName
 from spillway.core.outcome import Outcome
@@ -18,6 +19,7 @@ from spillway.store.memory_usage import MemoryUsage
 from spillway.store.opening import Stores
 from spillway.store.ports import AuditLog, ChangeLog, KeyStore, OrganizationStore, TenantStore, UsageStore
 from spillway.store.settings import Settings
+from spillway.testing.postgres import PostgresServer
 
 HOUR_S = 1_767_225_600  # 2026-01-01T00:00Z
 
@@ -55,9 +57,16 @@ def make_record() -> MakeRecord:
     return make
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=[pytest.mark.server, needs_postgres])])
 def open_shop(request: pytest.FixtureRequest, tmp_path: Path) -> OpenShop:
-    """On the database and on its twin."""
+    """On the databases and on their twin. Opened twice it is the same."""
+    url = request.getfixturevalue("postgres").database() if request.param == "postgres" else Settings().url
 
     @asynccontextmanager
     async def memory():
@@ -72,11 +81,11 @@ def open_shop(request: pytest.FixtureRequest, tmp_path: Path) -> OpenShop:
         )
 
     @asynccontextmanager
-    async def sqlite():
-        async with Stores(Settings(), tmp_path) as stores:
+    async def database():
+        async with Stores(Settings(url=url), tmp_path) as stores:
             yield Shop(stores.keys, stores.tenants, stores.organizations, stores.audit, stores.changes, stores.usage)
 
-    return memory if request.param == "memory" else sqlite
+    return memory if request.param == "memory" else database
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from tests.store.conftest import MakeRecord
 
 from spillway.core.errors import StoreError
 from spillway.core.ids import RequestId
-from spillway.store.database import Database
+from spillway.store.database import Connection
 from spillway.store.opening import Stores
 from spillway.store.rows import Ingested
 from spillway.store.settings import Settings
+from spillway.store.sqlite_database import SqliteDatabase
 from spillway.store.statements import migrations
 
 QUICK = Settings(busy_timeout_s=0.05)
@@ -30,7 +31,7 @@ def schema_of(path: Path) -> set[tuple[str, str]]:
 
 def migrated(path: Path) -> None:
     async def scenario() -> None:
-        database = Database(path)
+        database = SqliteDatabase(path)
         try:
             await database.start()
         finally:
@@ -42,7 +43,7 @@ def migrated(path: Path) -> None:
 def test_the_file_is_private_and_in_wal_mode(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with Stores(QUICK, tmp_path / "home") as stores:
-            pragmas = [await stores.database.read(lambda c, p=p: c.execute(p).fetchone()[0]) for p in (
+            pragmas = [await stores.database.read(lambda c, p=p: next(iter(c.execute(p)))[0]) for p in (
                 "PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA busy_timeout",
             )]  # fmt: skip
             assert pragmas == ["wal", 1, 50]
@@ -51,14 +52,14 @@ def test_the_file_is_private_and_in_wal_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "home" / "spillway.db").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("version", range(len(migrations())))
+@pytest.mark.parametrize("version", range(len(migrations("sqlite"))))
 def test_every_older_schema_becomes_the_newest(tmp_path: Path, version: int) -> None:
     fresh, old = tmp_path / "fresh.db", tmp_path / "old.db"
     migrated(fresh)
     connection = sqlite3.connect(old)
     if version:
         connection.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY, name TEXT NOT NULL)")
-    for step in migrations()[:version]:
+    for step in migrations("sqlite")[:version]:
         for statement in step.statements:
             connection.execute(statement)
         connection.execute("INSERT INTO schema_version VALUES (?, ?)", (step.number, step.name))
@@ -146,9 +147,7 @@ def test_a_backup_put_in_its_place_is_used_as_it_was(tmp_path: Path, make_record
     async def scenario() -> None:
         async with Stores(QUICK, tmp_path) as stores:
             await stores.usage.ingest([make_record("req_1")])
-            await stores.database.read(
-                lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            )
+            await stores.database.read(lambda connection: list(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")))
             shutil.copy(path, backup)
             before = await stores.changes.latest()
             await stores.usage.ingest([make_record("req_2")])
@@ -177,12 +176,12 @@ def test_a_transaction_into_a_file_that_went_away_meanwhile_does_not_count_as_do
 
 def test_too_much_waiting_is_refused_and_a_slow_answer_has_a_deadline(tmp_path: Path) -> None:
     async def scenario() -> None:
-        database = Database(tmp_path / "spillway.db", max_waiting=2, deadline_s=5.0)
+        database = SqliteDatabase(tmp_path / "spillway.db", max_waiting=2, deadline_s=5.0)
         await database.start()
         loop = asyncio.get_running_loop()
         gate = asyncio.Event()
 
-        def hold(_: sqlite3.Connection) -> None:
+        def hold(_: Connection) -> None:
             asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(5)
 
         held = asyncio.create_task(database.read(hold))
@@ -197,7 +196,7 @@ def test_too_much_waiting_is_refused_and_a_slow_answer_has_a_deadline(tmp_path: 
         with pytest.raises(StoreError, match="closed"):
             await database.read(hold)
 
-        slow = Database(tmp_path / "spillway.db", deadline_s=1.0)
+        slow = SqliteDatabase(tmp_path / "spillway.db", deadline_s=1.0)
         with pytest.raises(StoreError, match="never started"):
             await slow.read(hold)
         await slow.start()

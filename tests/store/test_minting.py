@@ -110,6 +110,10 @@ def test_a_seal_that_others_may_read_or_that_is_too_short_is_refused(tmp_path: P
 def test_store_urls(tmp_path: Path) -> None:
     assert sqlite_path("sqlite:spillway.db", tmp_path) == tmp_path / "spillway.db"
     assert sqlite_path("sqlite:/srv/s.db", tmp_path) == Path("/srv/s.db")
-    for url in ("postgresql://h/d", "spillway.db", "sqlite:", "sqlite:///srv/s.db"):
+    assert sqlite_path("postgresql://h/d", tmp_path) is None
+    for url in ("spillway.db", "sqlite:", "sqlite:///srv/s.db", "mysql://h/d"):
         with pytest.raises(ConfigError, match="sqlite:PATH"):
             sqlite_path(url, tmp_path)
+    with pytest.raises(ConfigError, match="postgresql://") as found:
+        sqlite_path("postgresql:secret", tmp_path)
+    assert "secret" not in str(found.value)

@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     place = _place(arguments)
-    if arguments.action != "create" and not sqlite_path(place.settings.url, place.home).exists():
+    file = sqlite_path(place.settings.url, place.home)
+    if arguments.action != "create" and file is not None and not file.exists():
         raise UsageError(f"there is no database in the home {place.home}: give the gateway's with --home or --config")
     match arguments.action:
         case "create":

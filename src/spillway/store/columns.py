@@ -5,26 +5,31 @@ import msgspec
 from spillway.core.ids import KeyId, ModelName, OrganizationId, PolicyName, TenantId
 from spillway.core.priority import Priority
 from spillway.quota.rules import Quota
+from spillway.store.database import Row, Value
 from spillway.store.rows import Identity, KeyRow, OrganizationRow, TenantRow
-
-KeyColumns = tuple[
-    str, bytes, str, str, str | None, str, float, float | None, float | None, str, str | None, str, str | None
-]  # fmt: skip
-TenantColumns = tuple[str, str | None, str, str | None, str | None, str | None, int, float]
-OrganizationColumns = tuple[str, str, str | None, str | None, int, float]
 
 KEY_WIDTH, TENANT_WIDTH = 13, 8
 
 
-def key_columns(row: KeyRow) -> KeyColumns:
-    models = None if row.models is None else msgspec.json.encode(sorted(row.models)).decode()
-    return (
-        row.id, row.digest, row.tenant, row.name, models, row.highest_priority.value, row.created_at_s, row.expires_at_s,
-        row.revoked_at_s, row.last4, row.policy, msgspec.json.encode(row.networks).decode(), row.successor,
-    )  # fmt: skip
+def key_values(row: KeyRow) -> dict[str, Value]:
+    return {
+        "id": row.id,
+        "digest": row.digest,
+        "tenant": row.tenant,
+        "name": row.name,
+        "models": None if row.models is None else msgspec.json.encode(sorted(row.models)).decode(),
+        "highest_priority": row.highest_priority.value,
+        "created_at_s": row.created_at_s,
+        "expires_at_s": row.expires_at_s,
+        "revoked_at_s": row.revoked_at_s,
+        "last4": row.last4,
+        "policy": row.policy,
+        "networks": msgspec.json.encode(row.networks).decode(),
+        "successor": row.successor,
+    }
 
 
-def key_row(columns: KeyColumns) -> KeyRow:
+def key_row(columns: Row) -> KeyRow:
     (
         key,
         digest,
@@ -57,13 +62,20 @@ def key_row(columns: KeyColumns) -> KeyRow:
     )
 
 
-def tenant_columns(row: TenantRow) -> TenantColumns:
-    return (
-        row.id, row.organization, row.name, row.plan, _quota_text(row.quota), row.policy, int(row.suspended), row.created_at_s,
-    )  # fmt: skip
+def tenant_values(row: TenantRow) -> dict[str, Value]:
+    return {
+        "id": row.id,
+        "organization": row.organization,
+        "name": row.name,
+        "plan": row.plan,
+        "quota": _quota_text(row.quota),
+        "policy": row.policy,
+        "suspended": int(row.suspended),
+        "created_at_s": row.created_at_s,
+    }
 
 
-def tenant_row(columns: TenantColumns) -> TenantRow:
+def tenant_row(columns: Row) -> TenantRow:
     tenant, organization, name, plan, quota, policy, suspended, created_at_s = columns
     return TenantRow(
         id=TenantId(tenant),
@@ -77,24 +89,31 @@ def tenant_row(columns: TenantColumns) -> TenantRow:
     )
 
 
-def organization_columns(row: OrganizationRow) -> OrganizationColumns:
-    return (row.id, row.name, row.plan, _quota_text(row.quota), int(row.suspended), row.created_at_s)
+def organization_values(row: OrganizationRow) -> dict[str, Value]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "plan": row.plan,
+        "quota": _quota_text(row.quota),
+        "suspended": int(row.suspended),
+        "created_at_s": row.created_at_s,
+    }
 
 
-def organization_row(columns: OrganizationColumns) -> OrganizationRow:
+def organization_row(columns: Row) -> OrganizationRow:
     organization, name, plan, quota, suspended, created_at_s = columns
     return OrganizationRow(OrganizationId(organization), name, plan, _quota(quota), bool(suspended), created_at_s)
 
 
-def identity(columns: tuple[object, ...]) -> Identity:
+def identity(columns: Row) -> Identity:
     """A key's columns, then its tenant's and its organization's, which are all null where there is none."""
     key = columns[:KEY_WIDTH]
     tenant = columns[KEY_WIDTH : KEY_WIDTH + TENANT_WIDTH]
     organization = columns[KEY_WIDTH + TENANT_WIDTH :]
     return Identity(
-        key_row(key),  # pyright: ignore[reportArgumentType] - the statement says so
-        None if tenant[0] is None else tenant_row(tenant),  # pyright: ignore[reportArgumentType]
-        None if organization[0] is None else organization_row(organization),  # pyright: ignore[reportArgumentType]
+        key_row(key),
+        None if tenant[0] is None else tenant_row(tenant),
+        None if organization[0] is None else organization_row(organization),
     )
 
 

@@ -1,221 +1,55 @@
-"""One SQLite database, one connection, one thread of its own; the event loop only waits for it.
+"""What the stores need of a database, whichever it is: work is done on a connection, in a thread, in a transaction.
 
-The file may be deleted or replaced under us, and SQLite would go on writing to a file that nobody can find any more:
-before and after each piece of work the file at the path must be the one that was opened. If it is another one, it is
-opened anew; it must then hold our schema. An empty one is made only by `start`: a database that has gone away must not
-come back as one without keys.
+Statements have named parameters, `:name`, and say the same to every database; what differs is in the migrations.
 """
 
-import asyncio
-import contextlib
-import os
-import sqlite3
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
 
-from spillway.core.clock import Seconds
 from spillway.core.errors import StoreError
-from spillway.store.statements import Migration, migrations
 
-_T = TypeVar("_T")
-_FileId = tuple[int, int]
+T = TypeVar("T")
+Value = str | int | float | bytes | None
+Values = Mapping[str, Value]
+Row = tuple[Any, ...]  # of the types that the statement says
+NOTHING: Values = MappingProxyType({})
 
 
-class Database:
-    """`read` and `write` hand work to the thread. At most `max_waiting` pieces wait; more are refused with StoreError.
+class ClashError(StoreError):
+    """A row is there already, or one that it refers to is not, or one that refers to it still is."""
 
-    A piece that has not answered after `deadline_s` is StoreError too; it may still take effect.
-    """
 
-    def __init__(
-        self, path: Path, *, busy_timeout_s: Seconds = 2.0, deadline_s: Seconds = 15.0, max_waiting: int = 256
-    ) -> None:
-        self.path = path
-        self.opened = 0  # how many times the file was opened: counts replacements
-        self._busy_timeout_s = busy_timeout_s
-        self._deadline_s = deadline_s
-        self._max_waiting = max_waiting
-        self._waiting = 0
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spillway-store")
-        self._connection: sqlite3.Connection | None = None
-        self._file: _FileId | None = None
-        self._log_path = path.with_name(f"{path.name}-wal")
-        self._log_file: _FileId | None = None
+class Found(Protocol):
+    """What a statement found."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> "Row | None": ...
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class Connection(Protocol):
+    def execute(self, sql: str, values: Values = NOTHING, /) -> Found: ...
+    def execute_rows(self, sql: str, rows: Sequence[Values], /) -> list[Row]:
+        """An INSERT with one group of VALUES, for each row; all that it RETURNs. No row may meet another one of the same call."""
+        ...
+
+
+class Database(Protocol):
+    """At most so many pieces of work wait; more are refused with StoreError, and so is one that has no answer in time. It may still
+    take effect."""
+
+    opened: int
+    """Differs when it may be another database than before."""
 
     async def start(self) -> None:
-        """Open, make the file where there is none, and bring the schema up to date."""
-        await self._submit(self._create)
+        """Brings the schema up to date, and makes it where there is none."""
+        ...
 
-    async def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run `work` in one transaction that takes the write lock at once."""
-        return await self._submit(lambda: self._transact(work))
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+    async def write(self, work: Callable[[Connection], T], *, alone: bool = True) -> T:
+        """In one transaction. `alone`: no other one that is alone runs meanwhile."""
+        ...
 
-    async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await self._submit(lambda: self._guarded(work))
-
-    async def close(self) -> None:
-        """What still waits is done first."""
-        with contextlib.suppress(StoreError, RuntimeError):  # too slow, or closed before
-            await self._answer(self._executor.submit(self._disconnect))
-        self._executor.shutdown(wait=False)
-
-    async def _submit(self, work: Callable[[], _T]) -> _T:
-        if self._waiting >= self._max_waiting:
-            raise StoreError("the database is busy: too much is waiting for it")
-        try:
-            future = self._executor.submit(work)
-        except RuntimeError as error:  # after shutdown
-            raise StoreError("the database is closed") from error
-        self._waiting += 1
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: self._count_down(loop))
-        return await self._answer(future)
-
-    async def _answer(self, future: "Future[_T]") -> _T:
-        # shielded: whoever leaves does not take away work that others may rely on
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await asyncio.shield(asyncio.wrap_future(future))
-        except TimeoutError as error:
-            raise StoreError(f"the database does not answer within {self._deadline_s:g} s") from error
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"the database cannot do it: {error}") from error
-
-    def _count_down(self, loop: asyncio.AbstractEventLoop) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts any more
-            loop.call_soon_threadsafe(self._done)
-
-    def _done(self) -> None:
-        self._waiting -= 1
-
-    # From here on: in the thread.
-
-    def _create(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # made by us, not by SQLite: it would be readable by others
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        try:
-            _migrate(self._connect(), migrations())
-        except BaseException:
-            self._disconnect()
-            raise
-
-    def _transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        def transaction(connection: sqlite3.Connection) -> _T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled back already
-                    connection.execute("ROLLBACK")
-                raise
-            return result
-
-        return self._guarded(transaction)
-
-    def _guarded(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        result = work(self._current())
-        if _file_id(self.path) != self._file:
-            raise StoreError(f"{self.path.name} was deleted or replaced while it was being used")
-        return result
-
-    def _current(self) -> sqlite3.Connection:
-        file = _file_id(self.path)
-        if self._connection is not None and file == self._file:
-            return self._connection
-        if self.opened == 0:
-            raise StoreError("the database was never started")
-        if file is None:
-            # the connection stays: the file may come back, and until then its number is nobody else's
-            raise StoreError(f"{self.path.name} is gone")
-        return self._replace()
-
-    def _replace(self) -> sqlite3.Connection:
-        """Another file has taken the place of the one that was open."""
-        self._disconnect()
-        self._set_old_log_aside()
-        connection = self._connect()
-        try:
-            if _version(connection) != len(migrations()):
-                raise StoreError(f"{self.path.name} was replaced by a file that is not a database of this version")
-        except BaseException:
-            self._disconnect()
-            raise
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
-        file = _file_id(self.path)
-        # mode=rw: never make a file that has gone away in the meantime
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._busy_timeout_s, isolation_level=None
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA journal_size_limit = 67108864")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # makes the write-ahead log
-        except sqlite3.Error:
-            connection.close()
-            raise
-        self._connection = connection
-        self._file = file
-        self._log_file = _file_id(self._log_path)
-        self.opened += 1
-        return connection
-
-    def _set_old_log_aside(self) -> None:
-        """The write-ahead log of the file that went away would be replayed into the one that took its place."""
-        if self._log_file is not None and _file_id(self._log_path) == self._log_file:
-            self._log_path.replace(self._log_path.with_name(f"{self._log_path.name}.old"))
-            self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
-        self._log_file = None
-
-    def _disconnect(self) -> None:
-        connection, self._connection, self._file = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # its file may be gone
-                connection.close()
-
-
-def _file_id(path: Path) -> _FileId | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino)
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    """0 for an empty database."""
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone()
-    if known is None:
-        return 0
-    (version,) = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-    return int(version or 0)
-
-
-def _migrate(connection: sqlite3.Connection, steps: list[Migration]) -> None:
-    """All steps in one transaction: another process sees the old schema or the new one."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(connection)
-        if version > len(steps):
-            raise StoreError(
-                f"the database has schema {version}, this Spillway knows {len(steps)}: it is too old for it"
-            )
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, name TEXT NOT NULL)"
-        )
-        for step in steps[version:]:
-            for statement in step.statements:
-                connection.execute(statement)
-            connection.execute("INSERT INTO schema_version (version, name) VALUES (?, ?)", (step.number, step.name))
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
+    async def close(self) -> None: ...

@@ -6,34 +6,46 @@ from types import TracebackType
 from spillway.core.errors import ConfigError
 from spillway.store.budgets import Budgets
 from spillway.store.database import Database
+from spillway.store.postgres_database import PostgresDatabase
 from spillway.store.settings import Settings
-from spillway.store.sqlite_keys import SqliteKeys
-from spillway.store.sqlite_tenants import SqliteOrganizations, SqliteTenants
-from spillway.store.sqlite_trail import SqliteAudit, SqliteChanges, check_seal
-from spillway.store.sqlite_usage import SqliteUsage
+from spillway.store.sql_keys import SqlKeys
+from spillway.store.sql_tenants import SqlOrganizations, SqlTenants
+from spillway.store.sql_trail import SqlAudit, SqlChanges, check_seal
+from spillway.store.sql_usage import SqlUsage
+from spillway.store.sqlite_database import SqliteDatabase
 
 
-def sqlite_path(url: str, home: Path) -> Path:
-    """The file of `sqlite:PATH`; a relative path lies in `home`. Anything else is ConfigError."""
+def sqlite_path(url: str, home: Path) -> Path | None:
+    """The file of `sqlite:PATH`; a relative path lies in `home`. None: it is PostgreSQL's. Anything else is ConfigError, which does
+    not show the URL: it may hold a password."""
     kind, _, path = url.partition(":")
-    if kind != "sqlite":
-        raise ConfigError("this kind of store is not supported yet; sqlite:PATH is")
-    if not path or path.startswith("//"):
-        raise ConfigError("expected sqlite:PATH, such as sqlite:spillway.db")
+    if kind in ("postgresql", "postgres"):
+        if not path.startswith("//") or len(path) < 3 or not url.isprintable():
+            raise ConfigError("expected postgresql://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE")
+        return None
+    if kind != "sqlite" or not path or path.startswith("//"):
+        raise ConfigError("expected sqlite:PATH, such as sqlite:spillway.db, or postgresql://HOST/DATABASE")
     return home / path
+
+
+def _database(settings: Settings, home: Path) -> Database:
+    path = sqlite_path(settings.url, home)
+    if path is None:
+        return PostgresDatabase(settings.url)
+    return SqliteDatabase(path, busy_timeout_s=settings.busy_timeout_s)
 
 
 class Stores:
     """`async with Stores(settings, home) as stores:` opens the database and closes it."""
 
     def __init__(self, settings: Settings, home: Path) -> None:
-        self.database = Database(sqlite_path(settings.url, home), busy_timeout_s=settings.busy_timeout_s)
-        self.keys = SqliteKeys(self.database)
-        self.tenants = SqliteTenants(self.database)
-        self.organizations = SqliteOrganizations(self.database)
-        self.audit = SqliteAudit(self.database)
-        self.changes = SqliteChanges(self.database)
-        self.usage = SqliteUsage(self.database)
+        self.database = _database(settings, home)
+        self.keys = SqlKeys(self.database)
+        self.tenants = SqlTenants(self.database)
+        self.organizations = SqlOrganizations(self.database)
+        self.audit = SqlAudit(self.database)
+        self.changes = SqlChanges(self.database)
+        self.usage = SqlUsage(self.database)
         self.budgets = Budgets(self.usage)
 
     async def check_seal(self, fingerprint: bytes) -> None:

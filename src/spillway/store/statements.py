@@ -1,4 +1,5 @@
-"""SQL lives in files. A file holds statements, each under a line `-- name: NAME`; migrations hold a numbered step each."""
+"""SQL lives in files. A file holds statements, each under a line `-- name: NAME`, with parameters as `:name`, the same for every
+database; migrations hold a numbered step each, and are each database's own."""
 
 import re
 import sqlite3
@@ -23,12 +24,12 @@ def statements(topic: str) -> dict[str, str]:
     return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def migrations() -> list[Migration]:
-    """`sql/migrations/NNNN_NAME.sql` in order; their numbers are 1, 2, 3 …"""
-    folder = resources.files("spillway.store").joinpath("sql", "migrations")
+def migrations(database: str) -> list[Migration]:
+    """`sql/migrations/DATABASE/NNNN_NAME.sql` in order; their numbers are 1, 2, 3 …"""
+    folder = resources.files("spillway.store").joinpath("sql", "migrations", database)
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     found = [
-        Migration(int(name[:4]), name[5:-4], _split(folder.joinpath(name).read_text(encoding="utf-8")))
+        Migration(int(name[:4]), name[5:-4], _parts(database, folder.joinpath(name).read_text(encoding="utf-8")))
         for name in names
     ]
     if [migration.number for migration in found] != list(range(1, len(found) + 1)):
@@ -38,6 +39,11 @@ def migrations() -> list[Migration]:
 
 def _read(name: str) -> str:
     return resources.files("spillway.store").joinpath("sql", name).read_text(encoding="utf-8")
+
+
+def _parts(database: str, script: str) -> tuple[str, ...]:
+    """PostgreSQL takes a script as it is."""
+    return _split(script) if database == "sqlite" else (script,)
 
 
 def _split(script: str) -> tuple[str, ...]:

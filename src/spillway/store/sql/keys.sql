@@ -1,7 +1,10 @@
 -- name: add
 INSERT INTO key (
     id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4, policy, networks, successor
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+) VALUES (
+    :id, :digest, :tenant, :name, :models, :highest_priority, :created_at_s, :expires_at_s, :revoked_at_s,
+    :last4, :policy, :networks, :successor
+);
 
 -- name: change
 UPDATE key SET
@@ -28,7 +31,7 @@ FROM key WHERE tenant = :tenant AND id > :after ORDER BY id LIMIT :limit;
 SELECT
     id, digest, tenant, name, models, highest_priority, created_at_s, expires_at_s, revoked_at_s, last4, policy, networks, successor
 FROM key
-WHERE tenant IN (SELECT tenant.id FROM tenant WHERE organization = :organization) AND (:tenant IS NULL OR tenant = :tenant) AND id > :after
+WHERE tenant IN (SELECT tenant.id FROM tenant WHERE organization = :organization) AND (CAST(:tenant AS TEXT) IS NULL OR tenant = :tenant) AND id > :after
 ORDER BY id LIMIT :limit;
 
 -- name: revoke_of_tenant

@@ -2,14 +2,21 @@
 INSERT INTO usage (
     request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
     prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (request) DO NOTHING;
+) VALUES (
+    :request, :finished_at_s, :tenant, :key, :model, :version, :pool, :priority, :outcome, :attempts, :spilled,
+    :streamed, :prompt_tokens, :cached_tokens, :completion_tokens, :estimated, :ttft_s, :tpot_s,
+    :duration_s, :cost_nano_usd, :organization
+)
+ON CONFLICT (request) DO NOTHING RETURNING request;
 
 -- name: add_to_hour
 INSERT INTO usage_hour (
     hour_s, tenant, model, pool, organization, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens,
     cost_nano_usd, dispatched
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) VALUES (
+    :hour_s, :tenant, :model, :pool, :organization, :requests, :ok, :spilled, :prompt_tokens, :cached_tokens,
+    :completion_tokens, :cost_nano_usd, :dispatched
+)
 ON CONFLICT (hour_s, tenant, model, pool, organization) DO UPDATE SET
     requests = usage_hour.requests + excluded.requests,
     ok = usage_hour.ok + excluded.ok,
@@ -28,8 +35,9 @@ FROM usage WHERE request = :request;
 
 -- name: hours_by_pool
 SELECT
-    hour_s, tenant, model, pool, sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
-    sum(completion_tokens), sum(cost_nano_usd)
+    hour_s, tenant, model, pool, CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
+    CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
+    CAST(sum(cost_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, tenant, model, pool) > (:after_hour_s, :after_tenant, :after_model, :after_pool)
@@ -37,17 +45,19 @@ GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT 
 
 -- name: hours_by_pool_of_tenant
 SELECT
-    hour_s, tenant, model, pool, sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
-    sum(completion_tokens), sum(cost_nano_usd)
+    hour_s, tenant, model, pool, CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
+    CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
+    CAST(sum(cost_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, model, pool) > (:after_hour_s, :after_model, :after_pool)
-GROUP BY hour_s, model, pool ORDER BY hour_s, model, pool LIMIT :limit;
+GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT :limit;
 
 -- name: hours_by_pool_of_organization
 SELECT
-    hour_s, tenant, model, pool, sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
-    sum(completion_tokens), sum(cost_nano_usd)
+    hour_s, tenant, model, pool, CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
+    CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
+    CAST(sum(cost_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, tenant, model, pool) > (:after_hour_s, :after_tenant, :after_model, :after_pool)
@@ -55,24 +65,27 @@ GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT 
 
 -- name: hours_by_tenant
 SELECT
-    hour_s, tenant, '', '', sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
-    sum(completion_tokens), sum(cost_nano_usd)
+    hour_s, tenant, '', '', CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
+    CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
+    CAST(sum(cost_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE hour_s >= :from_s AND hour_s < :until_s AND (hour_s, tenant) > (:after_hour_s, :after_tenant)
 GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
 
 -- name: hours_by_tenant_of_tenant
 SELECT
-    hour_s, tenant, '', '', sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
-    sum(completion_tokens), sum(cost_nano_usd)
+    hour_s, tenant, '', '', CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
+    CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
+    CAST(sum(cost_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s AND hour_s > :after_hour_s
-GROUP BY hour_s ORDER BY hour_s LIMIT :limit;
+GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
 
 -- name: hours_by_tenant_of_organization
 SELECT
-    hour_s, tenant, '', '', sum(requests), sum(ok), sum(spilled), sum(prompt_tokens), sum(cached_tokens),
-    sum(completion_tokens), sum(cost_nano_usd)
+    hour_s, tenant, '', '', CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
+    CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
+    CAST(sum(cost_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, tenant) > (:after_hour_s, :after_tenant)
@@ -80,25 +93,29 @@ GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
 
 -- name: used_by_tenant
 SELECT
-    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+    CAST(coalesce(sum(dispatched), 0) AS BIGINT), CAST(coalesce(sum(prompt_tokens + completion_tokens), 0) AS BIGINT),
+    CAST(coalesce(sum(cost_nano_usd), 0) AS BIGINT)
 FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s;
 
 -- name: used_by_tenant_of_model
 SELECT
-    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+    CAST(coalesce(sum(dispatched), 0) AS BIGINT), CAST(coalesce(sum(prompt_tokens + completion_tokens), 0) AS BIGINT),
+    CAST(coalesce(sum(cost_nano_usd), 0) AS BIGINT)
 FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s AND model = :model;
 
 -- name: used_by_organization
 SELECT
-    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+    CAST(coalesce(sum(dispatched), 0) AS BIGINT), CAST(coalesce(sum(prompt_tokens + completion_tokens), 0) AS BIGINT),
+    CAST(coalesce(sum(cost_nano_usd), 0) AS BIGINT)
 FROM usage_hour
 WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s;
 
 -- name: used_by_organization_of_model
 SELECT
-    coalesce(sum(dispatched), 0), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost_nano_usd), 0)
+    CAST(coalesce(sum(dispatched), 0) AS BIGINT), CAST(coalesce(sum(prompt_tokens + completion_tokens), 0) AS BIGINT),
+    CAST(coalesce(sum(cost_nano_usd), 0) AS BIGINT)
 FROM usage_hour
 WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s AND model = :model;
 

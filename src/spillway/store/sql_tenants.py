@@ -1,28 +1,26 @@
-"""TenantStore and OrganizationStore on SQLite."""
-
-import sqlite3
+"""TenantStore and OrganizationStore on a database."""
 
 from spillway.core.errors import StoreError
 from spillway.core.ids import OrganizationId, TenantId
-from spillway.store.columns import organization_columns, organization_row, tenant_columns, tenant_row
-from spillway.store.database import Database
+from spillway.store.columns import organization_row, organization_values, tenant_row, tenant_values
+from spillway.store.database import ClashError, Connection, Database
 from spillway.store.rows import MAX_PAGE_ROWS, Audit, OrganizationRow, Subject, TenantRow
-from spillway.store.sqlite_trail import note, tell
+from spillway.store.sql_trail import note, tell
 from spillway.store.statements import statements
 
 _SQL = statements("tenants")
 _REVOKE_KEYS = statements("keys")["revoke_of_tenant"]
 
 
-class SqliteTenants:
+class SqlTenants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def put(self, row: TenantRow, audit: Audit) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Connection) -> None:
             try:
-                connection.execute(_SQL["put"], tenant_columns(row))
-            except sqlite3.IntegrityError as error:
+                connection.execute(_SQL["put"], tenant_values(row))
+            except ClashError as error:
                 raise StoreError(f"there is no organization {row.organization}") from error
             note(connection, audit)
             tell(connection, Subject.TENANT, row.id)
@@ -44,7 +42,7 @@ class SqliteTenants:
         )
 
     async def delete(self, tenant: TenantId, audit: Audit) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             if connection.execute(_SQL["delete"], {"id": tenant}).rowcount == 0:
                 return False
             connection.execute(_REVOKE_KEYS, {"tenant": tenant, "at_s": audit.at_s})
@@ -55,13 +53,13 @@ class SqliteTenants:
         return await self._database.write(work)
 
 
-class SqliteOrganizations:
+class SqlOrganizations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def put(self, row: OrganizationRow, audit: Audit) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(_SQL["put_organization"], organization_columns(row))
+        def work(connection: Connection) -> None:
+            connection.execute(_SQL["put_organization"], organization_values(row))
             note(connection, audit)
             tell(connection, Subject.ORGANIZATION, row.id)
 
@@ -82,10 +80,10 @@ class SqliteOrganizations:
         )
 
     async def delete(self, organization: OrganizationId, audit: Audit) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             try:
                 known = connection.execute(_SQL["delete_organization"], {"id": organization}).rowcount > 0
-            except sqlite3.IntegrityError as error:
+            except ClashError as error:
                 raise StoreError(f"organization {organization} still has tenants") from error
             if known:
                 note(connection, audit)

@@ -1,11 +1,10 @@
-"""What every write leaves behind in its transaction: who did it, and what gateways must forget. On SQLite."""
+"""What every write leaves behind in its transaction: who did it, and what gateways must forget. On a database."""
 
-import sqlite3
+from msgspec.structs import asdict
 
-from spillway.core.clock import Seconds
 from spillway.core.errors import ConfigError
 from spillway.core.ids import OrganizationId
-from spillway.store.database import Database
+from spillway.store.database import Connection, Database, Row
 from spillway.store.rows import MAX_PAGE_ROWS, Audit, AuditRow, Change, Revision, Subject
 from spillway.store.statements import statements
 
@@ -13,18 +12,18 @@ _SQL = statements("trail")
 _LAST = 1 << 62
 
 
-def note(connection: sqlite3.Connection, audit: Audit) -> None:
+def note(connection: Connection, audit: Audit) -> None:
     connection.execute(
         _SQL["note"],
-        (audit.at_s, audit.actor, audit.action, audit.target, audit.organization, audit.before, audit.after),
+        asdict(audit),
     )
 
 
-def tell(connection: sqlite3.Connection, subject: Subject, name: str, digest: bytes = b"") -> None:
-    connection.execute(_SQL["tell"], (subject.value, name, digest))
+def tell(connection: Connection, subject: Subject, name: str, digest: bytes = b"") -> None:
+    connection.execute(_SQL["tell"], {"subject": subject.value, "id": name, "digest": digest})
 
 
-class SqliteAudit:
+class SqlAudit:
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -50,14 +49,14 @@ class SqliteAudit:
         await self._database.write(lambda connection: note(connection, audit))
 
 
-class SqliteChanges:
+class SqlChanges:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def latest(self) -> Revision:
-        def work(connection: sqlite3.Connection) -> Revision:
-            (changes,) = connection.execute(_SQL["latest"]).fetchone()
-            return Revision(self._database.opened, changes)
+        def work(connection: Connection) -> Revision:
+            found = connection.execute(_SQL["latest"]).fetchone()
+            return Revision(self._database.opened, 0 if found is None else found[0])
 
         return await self._database.read(work)
 
@@ -77,16 +76,16 @@ class SqliteChanges:
 async def check_seal(database: Database, fingerprint: bytes) -> None:
     """The first seal that a database sees is the one that its keys are made with; ConfigError for another one."""
 
-    def work(connection: sqlite3.Connection) -> bytes:
+    def work(connection: Connection) -> bytes:
         connection.execute(_SQL["first_seal"], {"fingerprint": fingerprint})
-        (known,) = connection.execute(_SQL["seal"]).fetchone()
-        return known
+        found = connection.execute(_SQL["seal"]).fetchone()
+        return b"" if found is None else bytes(found[0])
 
     if await database.write(work) != fingerprint:
         raise ConfigError("the key secret of this home is not the one that the keys in this database were made with")
 
 
-def _audit_row(columns: tuple[int, Seconds, str, str, str, str | None, bytes | None, bytes | None]) -> AuditRow:
+def _audit_row(columns: Row) -> AuditRow:
     number, at_s, actor, action, target, organization, before, after = columns
     whose = None if organization is None else OrganizationId(organization)
     return AuditRow(number, Audit(at_s, actor, action, target, whose, before, after))

@@ -1,6 +1,6 @@
-"""UsageStore on SQLite."""
+"""UsageStore on a database."""
 
-import sqlite3
+import math
 from collections.abc import Sequence
 
 from msgspec.structs import asdict
@@ -11,36 +11,32 @@ from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
-from spillway.store.database import Database
-from spillway.store.rollups import NANO, HourKey, HourSums, nano_usd, page, page_limit, read_cursor, summed
+from spillway.store.database import Connection, Database, Found, Row, Value
+from spillway.store.rollups import NANO, HourKey, HourSums, KeptKey, nano_usd, page, page_limit, read_cursor, summed
 from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, UsageScope, Used
 from spillway.store.statements import statements
 
-_Columns = tuple[
-    str, float, str, str, str, str | None, str | None, str, str, int, int, int, int, int | None, int, int,
-    float | None, float | None, float, int, str,
-]  # fmt: skip
+FAR_S = 1e15  # beyond all times
 
 
-class SqliteUsage:
+class SqlUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql = statements("usage")
 
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
-        def work(connection: sqlite3.Connection) -> Ingested:
-            add = self._sql["add"]
-            # row by row: only the rows that are new go into the sums
-            fresh = [
-                record for record in map(bounded, records) if connection.execute(add, _columns(record)).rowcount == 1
-            ]
-            connection.executemany(self._sql["add_to_hour"], [key + sums for key, sums in summed(fresh).items()])
+        def work(connection: Connection) -> Ingested:
+            once = {record.request: record for record in map(bounded, records)}
+            rows = connection.execute_rows(self._sql["add"], [_values(record) for record in once.values()])
+            fresh = [once[request] for (request,) in rows]
+            sums = sorted(summed(fresh).items())  # in one order, so that no two hosts wait for each other
+            connection.execute_rows(self._sql["add_to_hour"], [_hour_values(key, one) for key, one in sums])
             return Ingested(len(fresh), len(records) - len(fresh))
 
-        return await self._database.write(work)
+        return await self._database.write(work, alone=False)
 
     async def record(self, request: RequestId) -> UsageRecord | None:
-        def work(connection: sqlite3.Connection) -> UsageRecord | None:
+        def work(connection: Connection) -> UsageRecord | None:
             columns = connection.execute(self._sql["record"], {"request": request}).fetchone()
             return None if columns is None else _record(columns)
 
@@ -54,10 +50,8 @@ class SqliteUsage:
         values = {
             "tenant": query.tenant,
             "organization": query.organization,
-            "from_s": max(
-                query.from_s, after_hour_s
-            ),  # so that a later page does not read what the earlier ones showed
-            "until_s": query.until_s,
+            "from_s": max(_hour(query.from_s), after_hour_s),  # a later page does not read what earlier ones showed
+            "until_s": _hour(query.until_s),
             "after_hour_s": after_hour_s,
             "after_tenant": after_tenant,
             "after_model": after_model,
@@ -65,19 +59,19 @@ class SqliteUsage:
             "limit": page_limit(query) + 1,
         }
 
-        def work(connection: sqlite3.Connection) -> list[tuple[HourKey, HourSums]]:
+        def work(connection: Connection) -> list[tuple[HourKey, HourSums]]:
             return [(columns[:4], (*columns[4:], 0)) for columns in connection.execute(sql, values)]
 
         return page(await self._database.read(work), query)
 
     async def used(self, scopes: Sequence[UsageScope]) -> list[Used]:
-        def work(connection: sqlite3.Connection) -> list[Used]:
-            return [Used(*connection.execute(self._sql[_used_by(one)], asdict(one)).fetchone()) for one in scopes]
+        def work(connection: Connection) -> list[Used]:
+            return [_used(connection.execute(self._sql[_used_by(one)], _scope_values(one))) for one in scopes]
 
         return await self._database.read(work)
 
     async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
-        def work(connection: sqlite3.Connection) -> int:
+        def work(connection: Connection) -> int:
             records = connection.execute(self._sql["forget_records"], {"before_s": records_before_s, "limit": limit})
             hours = connection.execute(self._sql["forget_hours"], {"before_s": hours_before_s, "limit": limit})
             return records.rowcount + hours.rowcount
@@ -90,16 +84,50 @@ def _used_by(scope: UsageScope) -> str:
     return f"used_by_{who}" if scope.model is None else f"used_by_{who}_of_model"
 
 
-def _columns(record: UsageRecord) -> _Columns:
-    return (
-        record.request, record.finished_at_s, record.tenant, record.key, record.model, record.version, record.pool,
-        record.priority.value, record.outcome.value, record.attempts, record.spilled, record.streamed,
-        record.prompt_tokens, record.cached_tokens, record.completion_tokens, record.estimated,
-        record.ttft_s, record.tpot_s, record.duration_s, nano_usd(record), record.organization,
-    )  # fmt: skip
+def _scope_values(scope: UsageScope) -> dict[str, Value]:
+    return {
+        "tenant": scope.tenant,
+        "organization": scope.organization,
+        "model": scope.model,
+        "from_s": _hour(scope.from_s),
+        "until_s": _hour(scope.until_s),
+    }
 
 
-def _record(columns: _Columns) -> UsageRecord:
+def _used(found: Found) -> Used:
+    row = found.fetchone()
+    return Used() if row is None else Used(*row)
+
+
+def _hour(at_s: Seconds) -> int:
+    """Whole, as hours are kept: an index of whole numbers is of no use for others."""
+    return math.ceil(max(-FAR_S, min(at_s, FAR_S)))
+
+
+def _hour_values(key: KeptKey, sums: HourSums) -> dict[str, Value]:
+    hour_s, tenant, model, pool, organization = key
+    requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd, dispatched = sums
+    return {
+        "hour_s": hour_s, "tenant": tenant, "model": model, "pool": pool, "organization": organization, "requests": requests, "ok": ok,
+        "spilled": spilled, "prompt_tokens": prompt_tokens, "cached_tokens": cached_tokens, "completion_tokens": completion_tokens,
+        "cost_nano_usd": cost_nano_usd, "dispatched": dispatched,
+    }  # fmt: skip
+
+
+def _values(record: UsageRecord) -> dict[str, Value]:
+    values = asdict(record) | {
+        "priority": record.priority.value,
+        "outcome": record.outcome.value,
+        "spilled": int(record.spilled),
+        "streamed": int(record.streamed),
+        "estimated": int(record.estimated),
+        "cost_nano_usd": nano_usd(record),
+    }
+    del values["cost_usd"]
+    return values
+
+
+def _record(columns: Row) -> UsageRecord:
     (
         request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
         prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization,
