@@ -15,9 +15,19 @@ from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import UsageRecord
 from spillway.store.memory_tenants import MemoryChanges, MemoryKeys, MemoryOrganizations, MemoryTenants, MemoryTrail
+from spillway.store.memory_tokens import MemoryAnswers, MemoryTokens
 from spillway.store.memory_usage import MemoryUsage
 from spillway.store.opening import Stores
-from spillway.store.ports import AuditLog, ChangeLog, KeyStore, OrganizationStore, TenantStore, UsageStore
+from spillway.store.ports import (
+    AnswerStore,
+    AuditLog,
+    ChangeLog,
+    KeyStore,
+    OrganizationStore,
+    TenantStore,
+    TokenStore,
+    UsageStore,
+)
 from spillway.store.settings import Settings
 from spillway.testing.postgres import PostgresServer
 
@@ -37,6 +47,8 @@ class Shop(msgspec.Struct):
     audit: AuditLog
     changes: ChangeLog
     usage: UsageStore
+    tokens: TokenStore
+    answers: AnswerStore
 
 
 OpenShop = Callable[[], AbstractAsyncContextManager[Shop]]
@@ -78,12 +90,23 @@ def open_shop(request: pytest.FixtureRequest, tmp_path: Path) -> OpenShop:
             trail,
             MemoryChanges(trail),
             MemoryUsage(),
+            MemoryTokens(trail),
+            MemoryAnswers(),
         )
 
     @asynccontextmanager
     async def database():
         async with Stores(Settings(url=url), tmp_path) as stores:
-            yield Shop(stores.keys, stores.tenants, stores.organizations, stores.audit, stores.changes, stores.usage)
+            yield Shop(
+                stores.keys,
+                stores.tenants,
+                stores.organizations,
+                stores.audit,
+                stores.changes,
+                stores.usage,
+                stores.tokens,
+                stores.answers,
+            )
 
     return memory if request.param == "memory" else database
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from tests.store.conftest import OpenShop
 
-from spillway.core.errors import StoreError
+from spillway.core.errors import ClashError, StoreError
 from spillway.core.ids import KeyId, ModelName, OrganizationId, PolicyName, TenantId
 from spillway.core.priority import Priority
 from spillway.quota.rules import Bounds, Quota
@@ -96,9 +96,13 @@ def test_a_key_changes_but_for_what_proves_it(open_shop: OpenShop) -> None:
         async with open_shop() as shop:
             await shop.keys.add(key_row("key_a"), AUDIT)
             wanted = key_row("key_a", name="new", revoked_at_s=150.0, models=frozenset({ModelName("npc")}))
-            assert await shop.keys.change(msgspec.structs.replace(wanted, digest=b"another"), AUDIT)
+            before = key_row("key_a")
+            assert await shop.keys.change(before, msgspec.structs.replace(wanted, digest=b"another"), AUDIT)
             assert await shop.keys.rows() == [wanted]
-            assert not await shop.keys.change(key_row("key_z"), AUDIT)
+            assert not await shop.keys.change(key_row("key_z"), key_row("key_z"), AUDIT)
+            with pytest.raises(ClashError):  # somebody else was first
+                await shop.keys.change(before, key_row("key_a", name="newer"), AUDIT)
+            assert await shop.keys.rows() == [wanted]
             assert len(await shop.audit.rows()) == 2
 
     asyncio.run(scenario())
@@ -109,11 +113,12 @@ def test_a_rotation_is_whole_or_not_at_all(open_shop: OpenShop) -> None:
         async with open_shop() as shop:
             await shop.keys.add(key_row("key_a"), AUDIT)
             old = key_row("key_a", expires_at_s=900.0, successor=KeyId("key_b"))
-            assert not await shop.keys.rotate(key_row("key_z"), key_row("key_b"), AUDIT)
+            was = key_row("key_a")
+            assert not await shop.keys.rotate(key_row("key_z"), key_row("key_z"), key_row("key_b"), AUDIT)
             with pytest.raises(StoreError):
-                await shop.keys.rotate(old, key_row("key_a"), AUDIT)
-            assert await shop.keys.rows() == [key_row("key_a")]
-            assert await shop.keys.rotate(old, key_row("key_b"), AUDIT)
+                await shop.keys.rotate(was, old, key_row("key_a"), AUDIT)
+            assert await shop.keys.rows() == [was]
+            assert await shop.keys.rotate(was, old, key_row("key_b"), AUDIT)
             assert await shop.keys.rows() == [old, key_row("key_b")]
 
     asyncio.run(scenario())

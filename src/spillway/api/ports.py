@@ -4,9 +4,26 @@ from typing import Protocol
 
 import msgspec
 
+from spillway.api.customer_shapes import (
+    AuditPage,
+    CreatedKey,
+    CreatedToken,
+    KeyChange,
+    KeyPage,
+    KeyStatus,
+    NewKey,
+    NewToken,
+    OrganizationPage,
+    OrganizationStatus,
+    PutOrganization,
+    PutTenant,
+    TenantPage,
+    TenantStatus,
+    TokenPage,
+)
 from spillway.core.clock import Seconds
-from spillway.core.ids import ClusterName, EndpointUrl, KeyId, ModelName, PoolName, TenantId
-from spillway.core.priority import Priority
+from spillway.core.ids import ClusterName, EndpointUrl, KeyId, ModelName, OrganizationId, PoolName, TenantId, TokenId
+from spillway.core.role import Role
 from spillway.core.usage import UsageRecord
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.snapshot import EndpointView, ModelView, QueueView
@@ -40,44 +57,6 @@ class Pools(msgspec.Struct, frozen=True):
     workers: int
 
 
-class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`models` null: all. `expires_in_s` null: never."""
-
-    tenant: TenantId
-    name: str = ""
-    models: list[ModelName] | None = None
-    priority: Priority = Priority.INTERACTIVE
-    expires_in_s: Seconds | None = None
-
-
-class KeyStatus(msgspec.Struct, frozen=True):
-    """A key without its secret; `last4` are the secret's last characters."""
-
-    id: KeyId
-    tenant: TenantId
-    name: str
-    models: list[ModelName] | None
-    priority: Priority
-    created_at_s: Seconds
-    expires_at_s: Seconds | None
-    revoked_at_s: Seconds | None
-    last4: str
-
-
-class CreatedKey(msgspec.Struct, frozen=True):
-    """The only answer that ever holds the secret."""
-
-    key: KeyStatus
-    secret: str
-
-
-class KeyPage(msgspec.Struct, frozen=True):
-    """`after`: give it to get the next page; null on the last."""
-
-    keys: list[KeyStatus]
-    after: KeyId | None
-
-
 class HourUsage(msgspec.Struct, frozen=True):
     """What a tenant used in one hour (`hour_s`: Unix time of its start). `model` and `pool` are null in a roll-up per tenant."""
 
@@ -101,6 +80,7 @@ class UsageAsk(msgspec.Struct, frozen=True):
     until_s: Seconds
     by_pool: bool
     tenant: TenantId | None
+    organization: OrganizationId | None
     cursor: str | None
     limit: int
 
@@ -129,25 +109,103 @@ class ReloadResult(msgspec.Struct, frozen=True):
     error: str | None
 
 
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks. `organization` set: what is not that organization's is not there for it."""
+
+    name: str  # a token's id, or "admin.token"
+    role: Role
+    organization: OrganizationId | None = None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What a write with an idempotency key was answered before. `status` None: it is being done."""
+
+    same: bool  # the request is the same
+    status: int | None
+    body: bytes
+
+
+class Callers(Protocol):
+    async def caller(self, secret: bytes) -> Caller | None:
+        """None: nobody. May raise StoreError."""
+        ...
+
+
+class Repeats(Protocol):
+    """Writes with an idempotency key: each is done once."""
+
+    async def begin(self, name: str, fingerprint: bytes) -> Answered | None:
+        """None: it is the caller's to do."""
+        ...
+
+    async def finish(self, name: str, status: int, body: bytes) -> None: ...
+    async def give_up(self, name: str) -> None: ...
+
+
+class Keys(Protocol):
+    """None: there is no such tenant, or key, for this caller. May raise BadRequestError, ClashError, StoreError."""
+
+    async def create(self, caller: Caller, wanted: NewKey) -> CreatedKey | None: ...
+    async def page(self, caller: Caller, tenant: TenantId | None, after: KeyId | None, limit: int) -> KeyPage: ...
+    async def one(self, caller: Caller, key: KeyId) -> KeyStatus | None: ...
+    async def change(self, caller: Caller, key: KeyId, change: KeyChange) -> KeyStatus | None: ...
+    async def rotate(self, caller: Caller, key: KeyId, overlap_s: Seconds) -> CreatedKey | None: ...
+    async def revoke(self, caller: Caller, key: KeyId) -> bool: ...
+
+
+class Customers(Protocol):
+    """Organizations and tenants. As `Keys`."""
+
+    async def organizations(self, caller: Caller, after: OrganizationId, limit: int) -> OrganizationPage: ...
+    async def organization(self, caller: Caller, organization: OrganizationId) -> OrganizationStatus | None: ...
+    async def put_organization(
+        self, caller: Caller, organization: OrganizationId, wanted: PutOrganization
+    ) -> OrganizationStatus: ...
+    async def delete_organization(self, caller: Caller, organization: OrganizationId) -> bool: ...
+    async def tenants(
+        self, caller: Caller, organization: OrganizationId | None, after: TenantId, limit: int
+    ) -> TenantPage: ...
+    async def tenant(self, caller: Caller, tenant: TenantId) -> TenantStatus | None: ...
+    async def put_tenant(self, caller: Caller, tenant: TenantId, wanted: PutTenant) -> TenantStatus: ...
+    async def delete_tenant(self, caller: Caller, tenant: TenantId) -> bool: ...
+
+
+class Tokens(Protocol):
+    """Tokens, and what was done with them. As `Keys`."""
+
+    async def create(self, caller: Caller, wanted: NewToken) -> CreatedToken: ...
+    async def page(self, caller: Caller, after: TokenId, limit: int) -> TokenPage: ...
+    async def revoke(self, caller: Caller, token: TokenId) -> bool: ...
+    async def audit(
+        self, caller: Caller, organization: OrganizationId | None, target: str | None, before: int, limit: int
+    ) -> AuditPage: ...
+
+
 class Operations(Protocol):
     """May raise BadRequestError (the caller's mistake) and StoreError (the store cannot now)."""
 
+    callers: Callers
+    repeats: Repeats
+    keys: Keys
+    customers: Customers
+    tokens: Tokens
+
     def pools(self) -> Pools: ...
     def metrics(self) -> bytes: ...
-    def set_limit(self, pool: PoolName, limit: int | None) -> bool:
+    async def set_limit(self, caller: Caller, pool: PoolName, limit: int | None) -> bool:
         """False: no such pool."""
         ...
 
-    def set_draining(self, endpoint: EndpointUrl, draining: bool) -> bool:
+    async def set_draining(self, caller: Caller, endpoint: EndpointUrl, draining: bool) -> bool:
         """False: no such endpoint."""
         ...
 
-    async def reload(self) -> str | None:
+    async def reload(self, caller: Caller) -> str | None:
         """Why the configuration was not taken; None when it was."""
         ...
 
-    async def create_key(self, wanted: NewKey) -> CreatedKey: ...
-    async def keys(self, tenant: TenantId | None, after: KeyId | None, limit: int) -> KeyPage: ...
-    async def revoke_key(self, key: KeyId) -> bool: ...
-    async def usage(self, ask: UsageAsk) -> UsagePage: ...
-    async def usage_record(self, request: str) -> UsageRecord | None: ...
+    async def usage(self, caller: Caller, ask: UsageAsk) -> UsagePage | None:
+        """None: no such tenant, for this caller."""
+        ...
+
+    async def usage_record(self, caller: Caller, request: str) -> UsageRecord | None: ...

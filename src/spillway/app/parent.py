@@ -150,6 +150,10 @@ class Parent:
             return LocalLedger(shared.times, self.clock)
         return SharedLedger(shared.url, shared.times, self.clock)
 
+    @property
+    def log(self) -> logging.Logger:
+        return self._log
+
     def stop(self) -> None:
         self._stopping.set()
 
@@ -227,7 +231,7 @@ class Parent:
         gateway = self.configuration.gateway
         hosts = allowed_hosts(gateway.admin, gateway.admin_hosts)
         token = admin_token(self.home, self.rng)
-        return admin_app(ParentOperations(self), token, hosts, lambda: self.overview.workers > 0, fleet_page())
+        return admin_app(ParentOperations(self, token), hosts, lambda: self.overview.workers > 0, fleet_page())
 
     def _scraper(self) -> Scraper:
         gauges = self.configuration.gateway.gauges

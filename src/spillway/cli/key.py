@@ -78,12 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _place(arguments: argparse.Namespace) -> Place:
     if arguments.config is None:
         return Place(arguments.home or Path(".spillway"))
-    configuration = config.load(arguments.config, _Lenient(os.environ))
+    configuration = config.load(arguments.config, Lenient(os.environ))
     home = arguments.home or Path(configuration.gateway.home)
     return Place(home, configuration.store, configuration.public_names(), configuration.gateway.key_secret)
 
 
-class _Lenient(UserDict[str, str]):
+class Lenient(UserDict[str, str]):
     """An environment in which every variable but the proxies is set: a key can be revoked without a provider's secret at hand."""
 
     def __contains__(self, name: object) -> bool:
@@ -149,7 +149,7 @@ async def _revoke(place: Place, arguments: argparse.Namespace) -> int:
         row = await stores.keys.row(KeyId(arguments.key))
         if row is not None and row.revoked_at_s is None:
             ended = msgspec.structs.replace(row, revoked_at_s=SystemClock().wall())
-            await stores.keys.change(ended, _audit("key.revoke", row, row, ended))
+            await stores.keys.change(row, ended, _audit("key.revoke", row, row, ended))
     known = row is not None
     if arguments.json:
         print(json.dumps({"id": arguments.key, "revoked": known}))

@@ -6,6 +6,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "engine": ("spillway.cli.engine", "one model from a folder, with continuous batching"),
     "config": ("spillway.cli.config", "check a configuration file, or print its JSON schema"),
     "key": ("spillway.cli.key", "create, list and revoke the keys of callers"),
+    "admin": (
+        "spillway.cli.admin",
+        "one operation of the admin API: organizations, tenants, keys, tokens, audit, usage, pools",
+    ),
     "bench": ("spillway.cli.bench", "load on a URL: profiles, traces, objectives, goodput"),
     "calibrate": ("spillway.cli.calibrate", "measure the capacity record of a live pool"),
     "drill": ("spillway.cli.drill", "a fault on a running system under load, and what users felt of it"),

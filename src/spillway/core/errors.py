@@ -24,3 +24,7 @@ class StoreError(SpillwayError):
 
 class UsageError(SpillwayError):
     """A command line that cannot be understood: exit status 2."""
+
+
+class ClashError(StoreError):
+    """A row is there already, or one that it refers to is not, or one that refers to it still is; or it was changed meanwhile."""

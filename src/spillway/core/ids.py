@@ -6,6 +6,7 @@ from spillway.core.rng import Rng
 
 RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", str)
+TokenId = NewType("TokenId", str)
 OrganizationId = NewType("OrganizationId", str)
 TenantId = NewType("TenantId", str)
 ModelName = NewType("ModelName", str)

@@ -22,7 +22,9 @@ from spillway.quota.rules import Span
 
 MOST_ASKS = 1000  # in a report; the rest goes with the next
 MOST_WAITING = 4096  # requests
-AGAIN_S = 0.01  # until the next report where the last one could not hold everything, or an answer is awaited
+AGAIN_S = 0.01  # until the next report where the last one could not hold everything, or failed
+FIRST_AGAIN_S, MOST_AGAIN_S = 0.001, 0.016  # where a budget is being seeded; doubled each time
+EARLY_S = 1e-6  # sums of times are not exact, and who is called at a time must find that it has come
 LOST_AFTER = 3.0  # times `timeout_s`: a report that is neither answered nor said to have failed
 
 _Floors = list[Floor | None]
@@ -56,6 +58,7 @@ class Gate:
         self._acked_at = now  # when the last report was sent that was answered
         self._counted_at = now  # since when the ledger cannot have seen another report
         self._gone = False
+        self._again_s = FIRST_AGAIN_S
         self.members = 1
         self.learning = False
 
@@ -216,9 +219,9 @@ class Gate:
 
     def report(self, now: Seconds) -> Report | None:
         """What to say now; None: nothing is due, or a report is under way. Whoever sends it calls `heard` with the answer."""
-        if self._sent is not None and now >= self._lost_at():
+        if self._sent is not None and now >= self._lost_at() - EARLY_S:
             self._sent, self._counted_at = None, now
-        if self._sent is not None or now < self._due_at:
+        if self._sent is not None or now < self._due_at - EARLY_S:
             return None
         if self._stopped(now) and self._turn > 0:
             self._begin_anew()
@@ -227,7 +230,7 @@ class Gate:
         self._sent = {}
         for meter, (need, largest) in self._needs(now).items():
             self._look_at(meter, need, largest, now)
-        if now >= self._round_at:
+        if now >= self._round_at - EARLY_S:
             self._go_round(self._sent, now)
         self._due_at = min(self._due_at, max(now + AGAIN_S, self._round_at))
         return Report(self._name_now(), self._turn, self._share, tuple(self._sent.values()))
@@ -314,19 +317,22 @@ class Gate:
     def _retry(self, now: Seconds) -> None:
         """Those that the answered report told of are served or refused; later ones wait for the next, and so do those that nobody
         could say anything of."""
+        unseeded = False
         for one in list(self._waiting.values()):
             lacking = self._take(one.request, one.claim, one.charge, now)
-            later = one.turn > self._turn
-            if lacking is not None and (later or (isinstance(lacking, Lease) and lacking.unseeded)):
-                self._due_at = min(self._due_at, now if later else now + AGAIN_S)
-                continue
-            del self._waiting[one.request]
-            one.answer(None if lacking is None else self._refusal(lacking, now))
+            if lacking is not None and one.turn > self._turn:
+                self._due_at = min(self._due_at, now)
+            elif isinstance(lacking, Lease) and lacking.unseeded:
+                self._due_at, unseeded = min(self._due_at, now + self._again_s), True
+            else:
+                del self._waiting[one.request]
+                one.answer(None if lacking is None else self._refusal(lacking, now))
+        self._again_s = min(2 * self._again_s, MOST_AGAIN_S) if unseeded else FIRST_AGAIN_S
 
     def tick(self, now: Seconds) -> None:
         """Refuses those that waited for too long. Called often enough for `wait_s`."""
         for one in list(self._waiting.values()):
-            if now - one.since < self._times.wait_s:
+            if now < one.since + self._times.wait_s - EARLY_S:
                 break
             lacking = self._take(one.request, one.claim, one.charge, now)
             del self._waiting[one.request]

@@ -7,17 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from spillway.core.errors import StoreError
-
 T = TypeVar("T")
 Value = str | int | float | bytes | None
 Values = Mapping[str, Value]
 Row = tuple[Any, ...]  # of the types that the statement says
 NOTHING: Values = MappingProxyType({})
-
-
-class ClashError(StoreError):
-    """A row is there already, or one that it refers to is not, or one that refers to it still is."""
 
 
 class Found(Protocol):

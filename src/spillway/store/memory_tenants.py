@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from spillway.core.errors import StoreError
+from spillway.core.errors import ClashError
 from spillway.core.ids import KeyId, OrganizationId, TenantId
 from spillway.store.rows import (
     MAX_PAGE_ROWS,
@@ -98,17 +98,18 @@ class MemoryKeys:
     async def row(self, key: KeyId) -> KeyRow | None:
         return self._trail.keys.get(key)
 
-    async def change(self, row: KeyRow, audit: Audit) -> bool:
-        known = self._change(row)
+    async def change(self, was: KeyRow, row: KeyRow, audit: Audit) -> bool:
+        known = self._change(was, row)
         if known:
             self._trail.wrote(audit)
         return known
 
-    async def rotate(self, old: KeyRow, new: KeyRow, audit: Audit) -> bool:
+    async def rotate(self, was: KeyRow, old: KeyRow, new: KeyRow, audit: Audit) -> bool:
         if old.id not in self._trail.keys:
             return False
+        self._check(was)
         self._add(new)
-        self._change(old)
+        self._change(was, old)
         self._trail.wrote(audit)
         return True
 
@@ -118,15 +119,20 @@ class MemoryKeys:
 
     def _add(self, row: KeyRow) -> None:
         if row.id in self._trail.keys or any(known.digest == row.digest for known in self._trail.keys.values()):
-            raise StoreError(f"key {row.id} is there already")
+            raise ClashError(f"key {row.id} is there already")
         stranger = TenantRow(row.tenant, None, "", None, None, None, suspended=False, created_at_s=row.created_at_s)
         self._trail.tenants.setdefault(row.tenant, stranger)
         self._trail.keys[row.id] = row
         self._trail.tell(Subject.KEY, row.id, row.digest)
 
-    def _change(self, row: KeyRow) -> bool:
+    def _check(self, was: KeyRow) -> None:
+        if self._trail.keys[was.id] != was:
+            raise ClashError(f"key {was.id} was changed meanwhile")
+
+    def _change(self, was: KeyRow, row: KeyRow) -> bool:
         known = self._trail.keys.get(row.id)
         if known is not None:
+            self._check(was)
             self._trail.keys[row.id] = msgspec.structs.replace(
                 row, digest=known.digest, last4=known.last4, created_at_s=known.created_at_s
             )
@@ -149,7 +155,7 @@ class MemoryTenants:
 
     async def put(self, row: TenantRow, audit: Audit) -> None:
         if row.organization is not None and row.organization not in self._trail.organizations:
-            raise StoreError(f"there is no organization {row.organization}")
+            raise ClashError(f"there is no organization {row.organization}")
         self._trail.tenants[row.id] = row
         self._trail.wrote(audit)
         self._trail.tell(Subject.TENANT, row.id)
@@ -196,7 +202,7 @@ class MemoryOrganizations:
 
     async def delete(self, organization: OrganizationId, audit: Audit) -> bool:
         if any(row.organization == organization for row in self._trail.tenants.values()):
-            raise StoreError(f"organization {organization} still has tenants")
+            raise ClashError(f"organization {organization} still has tenants")
         if self._trail.organizations.pop(organization, None) is None:
             return False
         self._trail.wrote(audit)

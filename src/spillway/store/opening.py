@@ -10,6 +10,7 @@ from spillway.store.postgres_database import PostgresDatabase
 from spillway.store.settings import Settings
 from spillway.store.sql_keys import SqlKeys
 from spillway.store.sql_tenants import SqlOrganizations, SqlTenants
+from spillway.store.sql_tokens import SqlAnswers, SqlTokens
 from spillway.store.sql_trail import SqlAudit, SqlChanges, check_seal
 from spillway.store.sql_usage import SqlUsage
 from spillway.store.sqlite_database import SqliteDatabase
@@ -43,6 +44,8 @@ class Stores:
         self.keys = SqlKeys(self.database)
         self.tenants = SqlTenants(self.database)
         self.organizations = SqlOrganizations(self.database)
+        self.tokens = SqlTokens(self.database)
+        self.answers = SqlAnswers(self.database)
         self.audit = SqlAudit(self.database)
         self.changes = SqlChanges(self.database)
         self.usage = SqlUsage(self.database)

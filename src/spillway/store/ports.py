@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, OrganizationId, RequestId, TenantId
+from spillway.core.ids import KeyId, OrganizationId, RequestId, TenantId, TokenId
 from spillway.core.usage import UsageRecord
 from spillway.store.rows import (
+    Answered,
     Audit,
     AuditRow,
     Change,
@@ -18,6 +19,7 @@ from spillway.store.rows import (
     OrganizationRow,
     Revision,
     TenantRow,
+    TokenRow,
     UsageScope,
     Used,
 )
@@ -43,12 +45,13 @@ class KeyStore(Protocol):
 
     async def row(self, key: KeyId) -> KeyRow | None: ...
 
-    async def change(self, row: KeyRow, audit: Audit) -> bool:
-        """Puts the row in the place of the one with its id; its digest stays. False: there is none."""
+    async def change(self, was: KeyRow, row: KeyRow, audit: Audit) -> bool:
+        """Puts the row in the place of the one with its id; its digest stays. False: there is none. ClashError where it is not as it
+        was."""
         ...
 
-    async def rotate(self, old: KeyRow, new: KeyRow, audit: Audit) -> bool:
-        """In one transaction: `old` in the place of the row with its id (it ends some time from now), and `new` beside it."""
+    async def rotate(self, was: KeyRow, old: KeyRow, new: KeyRow, audit: Audit) -> bool:
+        """As `change` with `old` (it ends some time from now), and in the same transaction `new` beside it."""
         ...
 
     async def identities(self, digests: Sequence[bytes]) -> list[Identity]:
@@ -77,6 +80,39 @@ class OrganizationStore(Protocol):
     async def delete(self, organization: OrganizationId, audit: Audit) -> bool:
         """StoreError while it has tenants. False: there is none."""
         ...
+
+
+class TokenStore(Protocol):
+    async def add(self, row: TokenRow, audit: Audit) -> None:
+        """ClashError where the id or the digest is there already."""
+        ...
+
+    async def row(self, token: TokenId) -> TokenRow | None: ...
+    async def with_digest(self, digest: bytes) -> TokenRow | None:
+        """Revoked and expired ones too."""
+        ...
+
+    async def rows(
+        self, *, organization: OrganizationId | None = None, after: TokenId | None = None, limit: int = 200
+    ) -> list[TokenRow]: ...
+    async def revoke(self, token: TokenId, audit: Audit) -> bool:
+        """At `audit.at_s`. False: there is none that is not revoked."""
+        ...
+
+
+class AnswerStore(Protocol):
+    """How writes with an idempotency key were answered. `name`: the key, and whose it is."""
+
+    async def begin(self, name: str, fingerprint: bytes, at_s: Seconds, *, stale_s: Seconds) -> Answered | None:
+        """None: nobody has begun it (or before `stale_s`, and never finished): it is the caller's to do."""
+        ...
+
+    async def finish(self, name: str, status: int, body: bytes) -> None: ...
+    async def give_up(self, name: str) -> None:
+        """Nothing was done: who asks again may try."""
+        ...
+
+    async def forget(self, before_s: Seconds) -> None: ...
 
 
 class AuditLog(Protocol):

@@ -16,8 +16,8 @@ from typing import LiteralString, cast
 import psycopg
 
 from spillway.core.clock import Seconds
-from spillway.core.errors import StoreError
-from spillway.store.database import NOTHING, ClashError, Connection, Found, Row, T, Values
+from spillway.core.errors import ClashError, StoreError
+from spillway.store.database import NOTHING, Connection, Found, Row, T, Values
 from spillway.store.statements import migrations
 from spillway.store.work_queue import WorkQueue
 

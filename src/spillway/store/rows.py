@@ -5,8 +5,9 @@ import enum
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, ModelName, OrganizationId, PolicyName, PoolName, TenantId
+from spillway.core.ids import KeyId, ModelName, OrganizationId, PolicyName, PoolName, TenantId, TokenId
 from spillway.core.priority import Priority
+from spillway.core.role import Role
 from spillway.quota.rules import Quota
 
 NO_POOL = PoolName("")
@@ -58,6 +59,31 @@ class TenantRow(msgspec.Struct, frozen=True):
     policy: PolicyName | None
     suspended: bool
     created_at_s: Seconds
+
+
+class TokenRow(msgspec.Struct, frozen=True):
+    """A token of the admin API, kept as keys are: its secret nowhere. `organization` None: it is the platform's own."""
+
+    id: TokenId
+    digest: bytes
+    name: str
+    role: Role
+    organization: OrganizationId | None
+    created_at_s: Seconds
+    expires_at_s: Seconds | None
+    revoked_at_s: Seconds | None
+    last4: str
+
+    def is_live(self, now_s: Seconds) -> bool:
+        return self.revoked_at_s is None and (self.expires_at_s is None or now_s < self.expires_at_s)
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """How a write was answered that had an idempotency key. `status` None: it is not answered yet."""
+
+    fingerprint: bytes
+    status: int | None
+    body: bytes | None
 
 
 class Audit(msgspec.Struct, frozen=True):

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from spillway.core.errors import StoreError
+from spillway.core.errors import ClashError
 from spillway.core.ids import KeyId, OrganizationId, TenantId
 from spillway.store.columns import identity, key_row, key_values
-from spillway.store.database import ClashError, Connection, Database
+from spillway.store.database import Connection, Database
 from spillway.store.rows import MAX_PAGE_ROWS, Audit, Identity, KeyRow, Subject
 from spillway.store.sql_trail import note, tell
 from spillway.store.statements import statements
@@ -48,18 +48,18 @@ class SqlKeys:
         columns = await self._database.read(lambda connection: connection.execute(_SQL["row"], {"id": key}).fetchone())
         return None if columns is None else key_row(columns)
 
-    async def change(self, row: KeyRow, audit: Audit) -> bool:
+    async def change(self, was: KeyRow, row: KeyRow, audit: Audit) -> bool:
         def work(connection: Connection) -> bool:
-            known = _change(connection, row)
+            known = _change(connection, was, row)
             if known:
                 note(connection, audit)
             return known
 
         return await self._database.write(work)
 
-    async def rotate(self, old: KeyRow, new: KeyRow, audit: Audit) -> bool:
+    async def rotate(self, was: KeyRow, old: KeyRow, new: KeyRow, audit: Audit) -> bool:
         def work(connection: Connection) -> bool:
-            known = _change(connection, old)
+            known = _change(connection, was, old)
             if known:
                 _add(connection, new)
                 note(connection, audit)
@@ -82,14 +82,16 @@ def _add(connection: Connection, row: KeyRow) -> None:
     try:
         connection.execute(_SQL["add"], key_values(row))
     except ClashError as error:
-        raise StoreError(f"key {row.id} is there already") from error
+        raise ClashError(f"key {row.id} is there already") from error
     tell(connection, Subject.KEY, row.id, row.digest)
 
 
-def _change(connection: Connection, row: KeyRow) -> bool:
-    before = connection.execute(_SQL["row"], {"id": row.id}).fetchone()
-    if before is None:
+def _change(connection: Connection, was: KeyRow, row: KeyRow) -> bool:
+    found = connection.execute(_SQL["row"], {"id": row.id}).fetchone()
+    if found is None:
         return False
+    if key_row(found) != was:
+        raise ClashError(f"key {row.id} was changed meanwhile")
     connection.execute(_SQL["change"], key_values(row))
-    tell(connection, Subject.KEY, row.id, key_row(before).digest)
+    tell(connection, Subject.KEY, row.id, was.digest)
     return True

@@ -1,9 +1,9 @@
 """TenantStore and OrganizationStore on a database."""
 
-from spillway.core.errors import StoreError
+from spillway.core.errors import ClashError
 from spillway.core.ids import OrganizationId, TenantId
 from spillway.store.columns import organization_row, organization_values, tenant_row, tenant_values
-from spillway.store.database import ClashError, Connection, Database
+from spillway.store.database import Connection, Database
 from spillway.store.rows import MAX_PAGE_ROWS, Audit, OrganizationRow, Subject, TenantRow
 from spillway.store.sql_trail import note, tell
 from spillway.store.statements import statements
@@ -21,7 +21,7 @@ class SqlTenants:
             try:
                 connection.execute(_SQL["put"], tenant_values(row))
             except ClashError as error:
-                raise StoreError(f"there is no organization {row.organization}") from error
+                raise ClashError(f"there is no organization {row.organization}") from error
             note(connection, audit)
             tell(connection, Subject.TENANT, row.id)
 
@@ -84,7 +84,7 @@ class SqlOrganizations:
             try:
                 known = connection.execute(_SQL["delete_organization"], {"id": organization}).rowcount > 0
             except ClashError as error:
-                raise StoreError(f"organization {organization} still has tenants") from error
+                raise ClashError(f"organization {organization} still has tenants") from error
             if known:
                 note(connection, audit)
                 tell(connection, Subject.ORGANIZATION, organization)

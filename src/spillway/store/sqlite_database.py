@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spillway.core.clock import Seconds
-from spillway.core.errors import StoreError
-from spillway.store.database import NOTHING, ClashError, Connection, Found, Row, T, Values
+from spillway.core.errors import ClashError, StoreError
+from spillway.store.database import NOTHING, Connection, Found, Row, T, Values
 from spillway.store.statements import Migration, migrations
 from spillway.store.work_queue import WorkQueue
 
