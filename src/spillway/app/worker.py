@@ -21,6 +21,7 @@ from spillway.api.data_plane import DataPlane
 from spillway.api.errors import refusal
 from spillway.api.public import public_app
 from spillway.app.channel import Channel
+from spillway.app.journals import journal_of
 from spillway.app.listeners import BACKLOG
 from spillway.app.messages import (
     Begin,
@@ -33,6 +34,7 @@ from spillway.app.messages import (
     Told,
     ToWorker,
 )
+from spillway.app.pool_shares import PoolShares, shared_fleet
 from spillway.app.system import SystemClock, SystemRng
 from spillway.app.tracing import Tracing, tracing_of
 from spillway.backends.pools import PoolBackends
@@ -42,7 +44,6 @@ from spillway.core.clock import Seconds
 from spillway.core.errors import ConfigError, SpillwayError
 from spillway.core.ids import EndpointUrl, RequestIds
 from spillway.gateway.driver import Driver
-from spillway.gateway.journal import Journal
 from spillway.gateway.networks import Networks
 from spillway.gateway.pipeline import Pipeline
 from spillway.gateway.quotas import Quotas
@@ -64,11 +65,11 @@ from spillway.telemetry.observers import Observers
 from spillway.traffic.controller import Controller
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import Configured, LimitSet, Probed
-from spillway.traffic.fleet import share_of
+from spillway.traffic.fleet import Fleet, share_of
+from spillway.traffic.snapshot import Snapshot
 
 REPORT_S = 0.25
 BEGIN_S = 30.0  # a parent that says nothing for so long is no parent
-JOURNALS_KEPT = 16  # of earlier workers
 DECISIONS = ("queued", "evicted", "retried", "owed", "promoted", "panics", "anomalies")
 LAST_WORDS_S = 1.0  # for ASGI requests after the drain
 
@@ -109,7 +110,7 @@ class Worker:
             settings=store.spool,
             closed=lambda segment: channel.send(SegmentClosed(segment)),
         )
-        self._journal = _journal(configuration, home, name, log)
+        self._journal = journal_of(configuration, home, name, log)
         self._controller = Controller()
         self._backends = PoolBackends(configuration.gateway.connections)
         settlement = Settlement(self._spool, observer, clock)
@@ -133,6 +134,8 @@ class Worker:
             None if self._journal is None else self._journal.record,
             begin.members,
         )
+        self._shares = None if configuration.shared.url is None else PoolShares(self._quotas, self._driver)
+        self._shared_by = 1  # workers of all hosts
         self._pipeline = Pipeline(
             self._keyring, {}, self._driver, settlement, self._quotas, observer, clock, crc32(b"prefix" + begin.seal)
         )
@@ -209,6 +212,8 @@ class Worker:
                 self._reconfigure(message.configuration)
             case Reply() | Failed():
                 self._quotas.heard(message)
+                if self._shares is not None:
+                    self._share_pools(self._controller.snapshot())
             case Operate():
                 self._operate(message)
             case Gauged():
@@ -233,7 +238,7 @@ class Worker:
         """Pools, models and limits change; what the sockets and files were opened with needs a restart of the worker."""
         self._backends.configure(configuration.upstreams())
         self._metrics.configured(configuration.models)
-        fleet = configuration.fleet().sliced(self._member, self._members)
+        fleet = self._fleet(configuration)
         wall_offset_s = self._clock.wall() - self._clock.monotonic()
         self._driver.tell(Configured(msgspec.structs.replace(fleet, wall_offset_s=wall_offset_s)))
         self._driver.set_timeouts(configuration.timeouts())
@@ -243,7 +248,24 @@ class Worker:
         self._pipeline.networks = Networks(configuration.gateway.trusted_proxies)
         self._keyring.fix(fixed_keys(configuration, self._seal))
 
+    def _fleet(self, configuration: Configuration) -> Fleet:
+        """This worker's part of it."""
+        whole = configuration.fleet()
+        if self._shares is None:
+            return whole.sliced(self._member, self._members)
+        self._shares.configured(whole)
+        self._shared_by = self._quotas.gate.members
+        return shared_fleet(whole, max(self._members, self._shared_by))
+
+    def _share_pools(self, snapshot: Snapshot) -> None:
+        if self._shares is None:
+            return
+        if self._quotas.gate.members != self._shared_by:
+            self._reconfigure(self._configuration)
+        self._shares.look(snapshot)
+
     def _reconfigure(self, configuration: Configuration) -> None:
+        self._configuration = configuration
         try:
             self._configure(configuration)
         except ConfigError as error:  # a file went away since the parent looked
@@ -251,7 +273,9 @@ class Worker:
 
     def _operate(self, message: Operate) -> None:
         event = message.event
-        if isinstance(event, LimitSet) and event.limit is not None:
+        if isinstance(event, LimitSet) and self._shares is not None and self._shares.shares(event.pool):
+            self._shares.overridden(event.pool, event.limit)
+        elif isinstance(event, LimitSet) and event.limit is not None:
             event = LimitSet(event.pool, share_of(event.limit, self._member, self._members))
         self._driver.tell(event)
 
@@ -274,6 +298,7 @@ class Worker:
 
     def _tell_parent(self) -> None:
         snapshot = self._controller.snapshot()
+        self._share_pools(snapshot)
         pools = [
             PoolGauges(
                 pool.name,
@@ -310,22 +335,6 @@ class Worker:
             else:
                 self._log.warning("the spool has room again")
         self._channel.send(Told(self._metrics.report(), snapshot))
-
-
-def _journal(configuration: Configuration, home: Path, name: str, log: logging.Logger) -> Journal | None:
-    settings = configuration.gateway.journal
-    if settings is None:
-        return None
-    folder = home / "journal"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        earlier = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-        for path in earlier[: max(0, len(earlier) - JOURNALS_KEPT)]:
-            path.unlink(missing_ok=True)
-        return Journal(folder / f"{name}.jsonl", settings.max_bytes)
-    except OSError as error:
-        log.error("there is no journal: %s", error)  # noqa: TRY400  to serve matters more
-        return None
 
 
 def _tune_garbage_collection() -> None:

@@ -94,6 +94,13 @@ class Quotas:
         """`prices`: the dearest that a model may cost."""
         self._prices = prices
 
+    def share_pool(self, name: str, amount: int, in_use: int, wants: tuple[int, ...]) -> int:
+        """As `Gate.share_pool`."""
+        now = self._clock.monotonic()
+        slots = self.gate.share_pool(name, amount, in_use, wants, now)
+        self._schedule(now)
+        return slots
+
     def start(self) -> None:
         """Makes itself known to the ledger, and reports from now on."""
         self._schedule(self._clock.monotonic())

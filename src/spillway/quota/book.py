@@ -11,6 +11,9 @@ was (`mark`). A budget that was never seeded gives nothing: nobody knows what wa
 
 **Slots**: half of each share is a floor that is never given to others; the rest goes by priority, max-min fair among those
 who want it, and half of what nobody wants in equal parts. A slot counts as taken until its member says that it is not.
+
+**Learning**: a ledger that has lost its memory gives floors only, and nothing to newcomers until those who were there have had
+`grace_s` to say what they have.
 """
 
 from spillway.core.clock import Seconds
@@ -85,6 +88,9 @@ class Book:
         self._members: dict[MemberId, _Member] = {}
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._learned_at = now + times.learn_s if learning else now
+        self._told_at = (
+            min(self._learned_at, now + times.grace_s) if learning else now
+        )  # when those who were there have spoken
         self._refilled: Seconds = 0.0
         self._now = now
         self._swept_at = now
@@ -129,6 +135,8 @@ class Book:
     def _share(self, report: Report, member: _Member) -> float:
         others = sum(one.share for one in self._members.values() if one is not member)
         given = min(1.0 / len(self._members), max(0.0, 1.0 - others))
+        if self._now < self._told_at and report.share == 0.0:
+            given = 0.0  # a newcomer, while it is not known what others have
         member.share = max(report.share, given)
         return given
 
@@ -249,7 +257,8 @@ class Book:
         left = sum(taken for _, taken in account.left)
         room = amount - left - sum(one.taken() for other, one in account.holds.items() if other != name)
         floor = max(0, min(int(amount * share / 2), room))
-        granted = max(floor, min(self._target(account, amount - left, name), room))
+        most = ask.kept if now < self._learned_at else room
+        granted = max(floor, min(self._target(account, amount - left, name), room, most))
         hold.held, hold.floor = max(ask.kept, granted), max(ask.floor, floor)
         return Grant(ask.key, granted=granted, level=max(0, room - granted), floor=floor)
 

@@ -16,7 +16,7 @@ from spillway.core.clock import Seconds
 from spillway.core.ids import RequestId
 from spillway.quota.charges import Answer, Charge, Refusal
 from spillway.quota.ledger import Ask, Failed, LedgerTimes, MemberId, Reply, Report
-from spillway.quota.meters import Floor, Lease, Meter, Slots
+from spillway.quota.meters import Floor, Lease, Meter, PoolSlots, Slots
 from spillway.quota.open_meters import Claim, OpenMeters, Period
 from spillway.quota.rules import Span
 
@@ -51,6 +51,7 @@ class Gate:
         self._open = OpenMeters(period)
         self._taken: dict[RequestId, _Taken] = {}
         self._waiting: dict[RequestId, _Waiting] = {}
+        self._pools: dict[tuple[str, str], PoolSlots] = {}
         self._sent: dict[tuple[str, str], Ask] | None = None  # the report under way
         self._sent_at = now
         self._due_at = now  # when the next report is
@@ -207,6 +208,23 @@ class Gate:
         for meter in self._open:
             meter.begin_anew()
             self._open.touch(meter)
+        for pool in self._pools.values():
+            pool.granted = pool.floor = 0
+
+    # Pools
+
+    def share_pool(self, name: str, amount: int, in_use: int, wants: tuple[int, ...], now: Seconds) -> int:
+        """How many of a pool's `amount` slots this member may use. `wants`: those that run and wait here, by priority."""
+        pool = self._pools.get((name, ""))
+        if pool is None:
+            pool = self._pools[name, ""] = PoolSlots(name)
+            self._due_at = min(self._due_at, now)
+        pool.amount, pool.in_use, pool.wants = amount, in_use, wants
+        if pool.short:
+            self._due_at = min(self._due_at, max(now, self._sent_at + AGAIN_S))
+        if now < self._acked_at + self._times.lease_s:
+            return min(pool.granted, amount)
+        return 0 if self._stopped(now) else min(pool.floor, amount)
 
     # Reports
 
@@ -230,6 +248,9 @@ class Gate:
         self._sent = {}
         for meter, (need, largest) in self._needs(now).items():
             self._look_at(meter, need, largest, now)
+        pools_lack = any(pool.short for pool in self._pools.values())
+        if pools_lack or now >= self._round_at - EARLY_S:
+            self._sent |= {pool.key: pool.ask() for pool in self._pools.values()}
         if now >= self._round_at - EARLY_S:
             self._go_round(self._sent, now)
         self._due_at = min(self._due_at, max(now + AGAIN_S, self._round_at))
@@ -247,6 +268,7 @@ class Gate:
                 meter.at = -math.inf
                 ask = meter.ask(0, 0, self._share, now)
                 asks += [] if ask is None else [ask]
+        asks += [pool.ask(closing=True) for pool in self._pools.values() if not pool.in_use]
         return Report(self._name_now(), self._turn, self._share, tuple(asks), leaving=True)
 
     def _name_now(self) -> MemberId:
@@ -303,7 +325,9 @@ class Gate:
         self._share, self.members, self.learning = answer.share, answer.members, answer.learning
         grants = {(grant.key, grant.period): grant for grant in answer.grants}
         for key, ask in sent.items():
-            meter, grant = self._open.get(key), grants.get(key)
+            meter, grant, pool = self._open.get(key), grants.get(key), self._pools.get(key)
+            if pool is not None and grant is not None:
+                pool.heard(grant)
             if meter is None:
                 continue
             if ask.closing and not (meter.running or meter.at > self._sent_at):

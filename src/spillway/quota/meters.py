@@ -277,4 +277,33 @@ class Slots:
         self.free = min(self.granted, self.spec.amount) - self.reserved
 
 
+class PoolSlots:
+    """Slots of a pool, of which all members together have `amount`. The brain holds them; `in_use` and `wants` are its word. Told of with
+    each round, for they are few."""
+
+    __slots__ = ("amount", "floor", "granted", "in_use", "key", "wants")
+
+    def __init__(self, name: str) -> None:
+        self.key = (name, "")
+        self.amount = 0
+        self.in_use = 0
+        self.wants: tuple[int, ...] = (0,)
+        self.granted = 0
+        self.floor = 0
+
+    @property
+    def short(self) -> bool:
+        """A quarter or less of what it has is left, and more is wanted."""
+        return sum(self.wants) > self.granted and 4 * (self.granted - self.in_use) <= self.granted
+
+    def ask(self, *, closing: bool = False) -> Ask:
+        return Ask(
+            self.key[0], Kind.SLOTS, self.amount, used=self.in_use, kept=self.granted, floor=self.floor, wants=self.wants,
+            closing=closing,
+        )  # fmt: skip
+
+    def heard(self, grant: Grant) -> None:
+        self.granted, self.floor = grant.granted, grant.floor
+
+
 Meter = Lease | Slots

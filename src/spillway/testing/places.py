@@ -5,7 +5,7 @@ from math import inf
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, PoolName, RequestId
 from spillway.traffic.effects import BreakerChanged, BreakerState
-from spillway.traffic.events import Arrived, AttemptFailed, DrainSet, Event, LimitSet, QuotaSeen, Scraped
+from spillway.traffic.events import Arrived, AttemptFailed, DrainSet, Event, LimitSet, QuotaSeen, Scraped, Sliced
 from spillway.traffic.fleet import Accounting, Fleet, PoolSpec
 
 LONGEST_PENALTY_S = 30.0
@@ -20,6 +20,7 @@ class Places:
         self.kv_held: dict[PoolName, int] = {}
         self.at: dict[Place, int] = {}
         self.limits: dict[PoolName, int | None] = {}
+        self.slices: dict[PoolName, int | None] = {}
         self.quotas: dict[PoolName, tuple[int, Seconds]] = {}  # most in flight, until
         self.scraped: set[PoolName] = set()  # pools of which gauges told that others use them
         self.drained: set[EndpointUrl] = set()
@@ -33,6 +34,7 @@ class Places:
         self.fleet = fleet
         places = {(name, url) for name, pool in fleet.pools.items() for url in pool.endpoints}
         self.limits = {name: limit for name, limit in self.limits.items() if name in fleet.pools}
+        self.slices = {name: slots for name, slots in self.slices.items() if name in fleet.pools}
         self.drained &= {url for _, url in places}
         # an endpoint that left and has nothing running is forgotten, breaker and all
         kept = {place: state for place, state in self.breakers.items() if place in places or self.at.get(place)}
@@ -55,6 +57,8 @@ class Places:
                     self.quotas[event.pool] = most, now + reset_s
             case LimitSet() if event.pool in self.fleet.pools:
                 self.limits[event.pool] = event.limit
+            case Sliced() if event.pool in self.fleet.pools:
+                self.slices[event.pool] = event.slots
             case Scraped():
                 self.scraped |= {name for name, pool in self.fleet.pools.items() if event.endpoint in pool.endpoints}
             case DrainSet() if any(event.endpoint in pool.endpoints for pool in self.fleet.pools.values()):
@@ -127,6 +131,8 @@ class Places:
         KV tokens have a say."""
         spec, override = self.fleet.pools[name], self.limits.get(name)
         limit = spec.limit if override is None else override
+        part = self.slices.get(name)
+        limit = limit if part is None else min(limit, part)
         slots = max(1, int(ceiling * max(1, int(limit * self._carried(spec, now) + 1e-9)) + 1e-9))
         if spec.capacity is not None or spec.adaptive or spec.accounting is Accounting.ESTIMATED:
             return False
@@ -144,7 +150,8 @@ class Places:
         override = self.limits.get(spec.name)
         limit = override if override is not None else inf if spec.adaptive else spec.limit
         sequences = None if spec.capacity is None else spec.capacity.max_sequences
-        return limit if sequences is None else min(limit, sequences)
+        bounds = (limit, sequences, self.slices.get(spec.name))
+        return min(bound for bound in bounds if bound is not None)
 
     def _carried(self, spec: PoolSpec, now: Seconds) -> float:
         """At least this part of the limit is open: a tenth for an endpoint that was sick of late, all of it for the others."""

@@ -29,6 +29,7 @@ from spillway.traffic.events import (
     Probed,
     QuotaSeen,
     Scraped,
+    Sliced,
     Woke,
 )
 from spillway.traffic.health import EVIDENCE, Evidence, Health
@@ -94,6 +95,8 @@ class Controller:
                 self._quota_seen(event, now, effects)
             case LimitSet():
                 self._limit_set(event, now, effects)
+            case Sliced():
+                self._sliced(event, now, effects)
             case DrainSet():
                 self._drain_set(event, now, effects)
             case Configured():
@@ -223,6 +226,13 @@ class Controller:
         pool = self._known(event.pool)
         if pool is not None:
             pool.override = event.limit
+            pool.refresh(now)
+            self._admission.fill(pool, now, effects)
+
+    def _sliced(self, event: Sliced, now: Seconds, effects: list[Effect]) -> None:
+        pool = self._known(event.pool)
+        if pool is not None:
+            pool.slice = event.slots
             pool.refresh(now)
             self._admission.fill(pool, now, effects)
 

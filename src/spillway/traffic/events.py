@@ -125,6 +125,13 @@ class LimitSet(msgspec.Struct, frozen=True, tag=True, gc=False):
     limit: int | None
 
 
+class Sliced(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """How many of a pool's slots this gateway may use now, of those that it shares with others; None: it shares none."""
+
+    pool: PoolName
+    slots: int | None
+
+
 class DrainSet(msgspec.Struct, frozen=True, tag=True, gc=False):
     """An operator takes an endpoint out of use, or gives it back. What runs there ends by itself."""
 
@@ -143,5 +150,6 @@ Event = (
     | Scraped
     | QuotaSeen
     | LimitSet
+    | Sliced
     | DrainSet
 )

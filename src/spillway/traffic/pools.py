@@ -97,7 +97,7 @@ class EndpointState:
 class PoolState:
     """One pool. `slots[rank]`: most in flight up to which a request of that rank is admitted, 0 while no endpoint can take one.
 
-    limit: what is configured, overridden or found on line, times the part of its endpoints that may carry it now.
+    limit: what is configured, overridden or found on line, at most this gateway's slice of it, times the part of its endpoints that may carry it now.
     slots = max(1, ⌊ceiling · limit · own share⌋ − what others hold): a pool of one slot still serves every priority, and gauges
     can close a pool down to one request but not shut it. `kv_slots[rank]` is the same in KV tokens. Both look at what is held
     before the request, so that a request larger than the bound runs alone rather than never; the overshoot is one request,
@@ -138,6 +138,7 @@ class PoolState:
         "searched_at",
         "share",
         "shared_at",
+        "slice",
         "slo_s",
         "slots",
         "spec",
@@ -161,6 +162,7 @@ class PoolState:
         self.quota_until: Seconds = -inf
         self.retired = False
         self.override: int | None = None
+        self.slice: int | None = None  # of slots that are shared with other gateways
         self.endpoints: dict[EndpointUrl, EndpointState] = {}
         self.ready: tuple[EndpointState, ...] = ()  # CLOSED, not draining, not under a penalty
         self.trials: tuple[EndpointState, ...] = ()  # HALF_OPEN and waiting for a trial
@@ -250,6 +252,8 @@ class PoolState:
             limit = self.search.limit
         if self.override is not None:
             limit = self.override
+        if self.slice is not None:
+            limit = min(limit, self.slice)
         if self.retired:
             limit = 0
         if capacity is not None and capacity.max_sequences is not None:

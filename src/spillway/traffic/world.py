@@ -67,7 +67,7 @@ class World:
             pool = self.pools[name] = PoolState(spec, self.fleet)
         else:
             if pool.retired:
-                pool.retired, pool.override = False, None
+                pool.retired, pool.override, pool.slice = False, None, None
             pool.configure(spec, self.fleet)
         kept = pool.endpoints
         pool.endpoints = {

@@ -17,7 +17,7 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 if ARGV[5] ~= "" then now = tonumber(ARGV[5]) end
 if ARGV[4] ~= "" and now > tonumber(ARGV[4]) then return cmsgpack.pack({late = now}) end
 
--- Members and time: {now, learned_at, refilled, swept_at, next_inc, members, gone}
+-- Members and time: {life, now, learned_at, told_at, refilled, next_inc, members, gone}
 -- A member: {name, turn, share, seen_at, inc}. A gone one: {inc, until when its slots count}.
 
 local function trunc(x) if x < 0 then return math.ceil(x) end return math.floor(x) end
@@ -28,7 +28,7 @@ local life = ARGV[5] ~= "" and "test" or string.match(redis.call("INFO", "server
 local state = redis.call("GET", KEYS[1])
 if state then state = cmsgpack.unpack(state) end
 if not state or state.life ~= life then
-  state = {life = life, now = now, learned_at = now + times.learn_s, refilled = 0, next_inc = 1, members = {}, gone = {}}
+  state = {life = life, now = now, learned_at = now + times.learn_s, told_at = now + math.min(times.learn_s, times.grace_s), refilled = 0, next_inc = 1, members = {}, gone = {}}
 end
 
 local function forget(at)
@@ -212,7 +212,8 @@ local function slots(account, hold, share, ask)
     if one ~= hold then room = room - math.max(one.used, one.held, one.floor) end
   end
   local floor = math.max(0, math.min(trunc(amount * share / 2), room))
-  local granted = math.max(floor, math.min(target(account, amount - left, hold), room))
+  local most = learning and ask[KEPT] or room
+  local granted = math.max(floor, math.min(target(account, amount - left, hold), room, most))
   hold.held, hold.floor = math.max(ask[KEPT], granted), math.max(ask[FLOOR], floor)
   return grant(ask, "", granted, math.max(0, room - granted), 0, floor, false, 0)
 end
@@ -288,6 +289,7 @@ local function report(said)
     if one ~= member then others = others + one.share end
   end
   reply.share = math.min(1 / #state.members, math.max(0, 1 - others))
+  if now < state.told_at and said.share == 0 then reply.share = 0 end
   member.share = math.max(said.share, reply.share)
   for at, ask in ipairs(said.asks) do
     local given = answer(member, reply.share, ask, KEYS[at + 1])
