@@ -25,9 +25,10 @@ from spillway.gateway.ports import Principal
 from spillway.store.keyring import Entry, Keys, LookedUp
 from spillway.store.minting import digest_of, load_seal
 from spillway.store.opening import Stores
+from spillway.store.seeding import seed, seeded_secret
 from spillway.store.settings import Settings
 from spillway.testing.processes import SpawnedProcess, descendants, started
-from spillway.testing.seeding import seed, seeded_secret
+from spillway.testing.rng import SeededRng
 from spillway.testing.spec import UpstreamSpec
 from spillway.testing.upstream import UpstreamDouble
 
@@ -97,7 +98,7 @@ async def prepared(home: Path, count: int) -> float:
         seal = load_seal(home, SystemRng())
         known = await stores.keys.rows(tenant=TenantId(f"seeded-t{count - 1}"))
         if not known:
-            await seed(stores.database, seal, count)
+            await seed(stores.database, seal, count, SeededRng)
     return round(time.perf_counter() - begin, 1)
 
 
@@ -154,7 +155,7 @@ async def benchmark(home: Path, tenants: int, active: int) -> dict[str, object]:
     figures: dict[str, object] = {"tenants": tenants, "active": active, "seeded_in_s": await prepared(home, tenants)}
     figures["database_mb"] = round((home / "spillway.db").stat().st_size / 1e6)
     seal = load_seal(home, SystemRng())
-    secrets = [seeded_secret(number * STEP % tenants, seal) for number in range(active)]
+    secrets = [seeded_secret(number * STEP % tenants, seal, SeededRng) for number in range(active)]
     async with UpstreamDouble(UpstreamSpec(output_tokens=2)) as upstream:
         path = home / "benchmark.yaml"
         path.write_text(json.dumps(configuration(home, upstream.url)))

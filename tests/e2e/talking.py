@@ -56,7 +56,15 @@ class Answer:
 class Talk:
     """`async with Talk(port) as talk`. `tls`: verified against `localhost`."""
 
-    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None, receive_buffer_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        receive_buffer_bytes: int = 1 << 20,
+    ) -> None:
+        self._host = host
         self._port = port
         self._tls = tls
         self._limit = receive_buffer_bytes
@@ -65,7 +73,7 @@ class Talk:
 
     async def __aenter__(self) -> Self:
         self.reader, self.writer = await asyncio.open_connection(
-            "127.0.0.1",
+            self._host,
             self._port,
             ssl=self._tls,
             server_hostname="localhost" if self._tls else None,

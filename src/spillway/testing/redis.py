@@ -60,7 +60,7 @@ class RedisServer:
             self._process = subprocess.Popen(
                 [
                     binary, "--port", str(self.port), "--bind", self._host, "--save", "", "--appendonly", "no",
-                    "--dir", self._folder.name, "--daemonize", "no", *self._options,
+                    "--dir", self._folder.name, "--daemonize", "no", "--protected-mode", "no", *self._options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
