@@ -2,13 +2,15 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from tests.store.conftest import HOUR_S, MakeRecord, OpenShop
 
 from spillway.core.errors import BadRequestError
 from spillway.core.ids import ModelName, OrganizationId, RequestId, TenantId
 from spillway.core.outcome import Outcome
-from spillway.store.rows import Grain, HourQuery, HourRow, Ingested, UsageScope, Used
+from spillway.core.usage import UsageRecord
+from spillway.store.rows import Grain, HourQuery, HourRow, Ingested, RecordQuery, UsageScope, Used
 
 EVER = HourQuery(from_s=0, until_s=1e12)
 
@@ -223,5 +225,28 @@ def test_hours_of_an_organization(open_shop: OpenShop, make_record: MakeRecord, 
                     break
             assert sum(row.requests for row in rows) == 6
             assert len(rows) == (3 if grain is Grain.TENANT else 6)
+
+    asyncio.run(scenario())
+
+
+def test_single_records_come_in_the_order_of_their_ends(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    records = [
+        make_record(f"req_{number}", finished_at_s=HOUR_S + number // 2, tenant=f"t{number % 2}", organization="studio" if number % 2 else "")
+        for number in range(9)
+    ]  # fmt: skip
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            await shop.usage.ingest(list(reversed(records)))
+            query, found = RecordQuery(HOUR_S, HOUR_S + 4, limit=3), list[UsageRecord]()
+            while page := await shop.usage.records(query):
+                found += page
+                query = msgspec.structs.replace(query, after=(page[-1].finished_at_s, page[-1].request))
+            assert found == records[:8]
+            of_one = RecordQuery(0, 1e12, tenant=TenantId("t1"))
+            assert await shop.usage.records(of_one) == records[1::2]
+            assert (
+                await shop.usage.records(RecordQuery(0, 1e12, organization=OrganizationId("studio"))) == records[1::2]
+            )
 
     asyncio.run(scenario())

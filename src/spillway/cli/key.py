@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    place = _place(arguments)
+    place = place_of(arguments)
     file = sqlite_path(place.settings.url, place.home)
     if arguments.action != "create" and file is not None and not file.exists():
         raise UsageError(f"there is no database in the home {place.home}: give the gateway's with --home or --config")
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             return asyncio.run(_revoke(place, arguments))
 
 
-def _place(arguments: argparse.Namespace) -> Place:
+def place_of(arguments: argparse.Namespace) -> Place:
     if arguments.config is None:
         return Place(arguments.home or Path(".spillway"))
     configuration = config.load(arguments.config, Lenient(os.environ))

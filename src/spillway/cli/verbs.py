@@ -10,6 +10,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "spillway.cli.admin",
         "one operation of the admin API: organizations, tenants, keys, tokens, audit, usage, pools",
     ),
+    "usage": ("spillway.cli.usage", "what tenants and organizations used; single records as Parquet"),
     "bench": ("spillway.cli.bench", "load on a URL: profiles, traces, objectives, goodput"),
     "calibrate": ("spillway.cli.calibrate", "measure the capacity record of a live pool"),
     "drill": ("spillway.cli.drill", "a fault on a running system under load, and what users felt of it"),

@@ -21,7 +21,7 @@ from spillway.store.rollups import (
     read_cursor,
     summed,
 )
-from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, UsageScope, Used
+from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, RecordQuery, UsageScope, Used
 
 
 class MemoryUsage:
@@ -41,6 +41,17 @@ class MemoryUsage:
 
     async def record(self, request: RequestId) -> UsageRecord | None:
         return self._records.get(request)
+
+    async def records(self, query: RecordQuery) -> list[UsageRecord]:
+        wanted = [
+            record
+            for record in self._records.values()
+            if query.from_s <= record.finished_at_s < query.until_s
+            and (record.finished_at_s, record.request) > query.after
+            and query.tenant in (None, record.tenant)
+            and query.organization in (None, record.organization)
+        ]
+        return sorted(wanted, key=lambda record: (record.finished_at_s, record.request))[: query.limit]
 
     async def hours(self, query: HourQuery) -> HourPage:
         after = read_cursor(query.cursor)

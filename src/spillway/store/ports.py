@@ -17,6 +17,7 @@ from spillway.store.rows import (
     Ingested,
     KeyRow,
     OrganizationRow,
+    RecordQuery,
     Revision,
     TenantRow,
     TokenRow,
@@ -149,6 +150,10 @@ class UsageStore(Protocol):
         ...
 
     async def record(self, request: RequestId) -> UsageRecord | None: ...
+
+    async def records(self, query: RecordQuery) -> list[UsageRecord]:
+        """At most `limit`; less than that: there are no more."""
+        ...
 
     async def hours(self, query: HourQuery) -> HourPage:
         """BadRequestError for a cursor that is not ours."""

@@ -189,6 +189,17 @@ class Used(msgspec.Struct, frozen=True):
     nano_usd: int = 0
 
 
+class RecordQuery(msgspec.Struct, frozen=True):
+    """Single records that finished in [from_s, until_s), oldest first, from behind `after` (when the last one finished, and its id)."""
+
+    from_s: Seconds
+    until_s: Seconds
+    tenant: TenantId | None = None
+    organization: OrganizationId | None = None
+    after: tuple[Seconds, str] = (-1.0, "")
+    limit: int = 5000
+
+
 class Ingested(msgspec.Struct, frozen=True):
     """How many records were counted, and how many had been counted before."""
 

@@ -13,7 +13,7 @@ from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
 from spillway.store.database import Connection, Database, Found, Row, Value
 from spillway.store.rollups import NANO, HourKey, HourSums, KeptKey, nano_usd, page, page_limit, read_cursor, summed
-from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, UsageScope, Used
+from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, RecordQuery, UsageScope, Used
 from spillway.store.statements import statements
 
 FAR_S = 1e15  # beyond all times
@@ -41,6 +41,16 @@ class SqlUsage:
             return None if columns is None else _record(columns)
 
         return await self._database.read(work)
+
+    async def records(self, query: RecordQuery) -> list[UsageRecord]:
+        after_s, after = query.after
+        values: dict[str, Value] = {
+            "from_s": max(query.from_s, after_s), "until_s": query.until_s, "after_s": after_s, "after": after, "tenant": query.tenant,
+            "organization": query.organization, "limit": query.limit,
+        }  # fmt: skip
+        return await self._database.read(
+            lambda connection: [_record(row) for row in connection.execute(self._sql["records"], values)]
+        )
 
     async def hours(self, query: HourQuery) -> HourPage:
         after_hour_s, after_tenant, after_model, after_pool = read_cursor(query.cursor)

@@ -33,6 +33,16 @@ SELECT
     prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
 FROM usage WHERE request = :request;
 
+-- name: records
+SELECT
+    request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
+FROM usage
+WHERE finished_at_s >= :from_s AND finished_at_s < :until_s AND (finished_at_s, request) > (:after_s, :after)
+    AND (CAST(:tenant AS TEXT) IS NULL OR tenant = :tenant)
+    AND (CAST(:organization AS TEXT) IS NULL OR organization = :organization)
+ORDER BY finished_at_s, request LIMIT :limit;
+
 -- name: hours_by_pool
 SELECT
     hour_s, tenant, model, pool, CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
