@@ -124,7 +124,7 @@ async def _pages(usage: UsageStore, query: RecordQuery) -> AsyncIterator[list[di
 
 
 def _row(record: UsageRecord) -> dict[str, object]:
-    row: dict[str, object] = asdict(record) | {"priority": record.priority.value, "outcome": record.outcome.value}
+    row: dict[str, object] = {**asdict(record), "priority": record.priority.value, "outcome": record.outcome.value}
     del row["cost_usd"]
     return row | {"cost_nano_usd": nano_usd(record)}
 
