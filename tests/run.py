@@ -1,7 +1,7 @@
 """`./dev test`: format, lint, types, floors, then pytest, whose closing line comes last. Exits with the first failure.
 
 --fast  leaves out what starts servers, databases or a browser, and what takes more than ten seconds
---soak  also runs the long forms of tests/soak (about 45 minutes); their results are written under docs/results/
+--soak  also runs the long forms of tests/soak (about an hour); their results are written under docs/results/
 Everything else is passed to pytest.
 """
 
@@ -16,7 +16,7 @@ CHECKS = (
     ("floors", ["lint-imports"]),
     ("types", ["basedpyright", "--warnings"]),
 )
-SOAKS = ("streams", "kills", "memory", "fuzz")
+SOAKS = ("streams", "kills", "memory", "limits", "fuzz")
 
 
 def main(arguments: list[str]) -> int:

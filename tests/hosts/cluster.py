@@ -63,12 +63,12 @@ class Cluster:
         self.gateways = gateways
 
     @contextlib.asynccontextmanager
-    async def upstream(self, spec: UpstreamSpec = SPEC) -> AsyncGenerator[UpstreamDouble]:
+    async def upstream(self, spec: UpstreamSpec = SPEC, *, within_s: float = 30.0) -> AsyncGenerator[UpstreamDouble]:
         """The engines of the pool, once all gateways share the limits."""
         double = UpstreamDouble(spec)
         await double.start(self.network.address, UPSTREAM_PORT)
         try:
-            async with asyncio.timeout(30.0):
+            async with asyncio.timeout(within_s):
                 for gateway in self.gateways:
                     while not await self._shares(gateway):
                         await asyncio.sleep(0.05)
@@ -123,6 +123,7 @@ def _gateway(
                 "endpoints": [f"http://{network.address}:{UPSTREAM_PORT}"],
                 "limit": 400,
                 "probe_path": "",
+                "price": {"input_usd_per_mtok": 0.0, "output_usd_per_mtok": 1000.0},
             }
         },
         "models": {"m": {"tiers": [["east"]]}},
