@@ -61,6 +61,29 @@ keys:
   - {secret: "$key", tenant: bench, priority: realtime}
 """)
 
+LIMITED_TENANTS = 10_000
+
+
+def limited(workers: int) -> Template:
+    """Spillway with as many tenants, a key each, and limits of every kind for each; none is ever reached."""
+    keys = "\n".join(
+        f'  - {{secret: "{key(number)}", tenant: t{number}, priority: realtime}}' for number in range(LIMITED_TENANTS)
+    )
+    plan = (
+        "plans: {all: {requests_per_minute: 100000000, tokens_per_minute: 1000000000000, in_flight: 100000, "
+        "usd_per_month: 1000000}}\n"
+    )
+    text, _, first = SPILLWAY.template.partition("keys:\n")
+    text = text.replace("workers: 1}", f"workers: {workers}, default_plan: all}}")
+    text = text.replace("limit: 4096}", "limit: 4096, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}}")
+    return Template(f"{text}{plan}keys:\n{first}{keys}\n")
+
+
+def key(number: int) -> str:
+    """Of a limited tenant."""
+    return f"sk-bench-{number:010d}"
+
+
 LITELLM = Template("""\
 model_list:
   - {model_name: mock, litellm_params: {model: openai/mock, api_base: "http://127.0.0.1:$mock/v1", api_key: upstream}}
@@ -86,12 +109,15 @@ class Contender:
     command: str
     files: dict[str, Template] = field(default_factory=dict)
     ready_s: float = 30.0
+    tenants: int = 0  # that ask in turn; 0: the one of `KEY`
 
 
 def known(cache: Path, spillway_command: str) -> dict[str, Contender]:
     contenders = [
         Contender("nginx", "nginx -p {folder} -e {folder}/error.log -c {folder}/nginx.conf", {"nginx.conf": NGINX}),
         Contender("spillway", spillway_command, {"spillway.yaml": SPILLWAY}),
+        Contender("spillway-limits", spillway_command, {"spillway.yaml": limited(1)}, tenants=LIMITED_TENANTS),
+        Contender("spillway-limits-2", spillway_command, {"spillway.yaml": limited(2)}, tenants=LIMITED_TENANTS),
         Contender("aiohttp", f"{{python}} {HERE}/peers/aiohttp_proxy.py {{port}} {{mock}}"),
     ]
     for name, (_, command) in PEERS.items():
@@ -178,13 +204,16 @@ def request_body(prompt_bytes: int, stream_interval_ms: int | None = None) -> by
     ).encode()
 
 
-def request_file(prompt_bytes: int, stream_interval_ms: int | None) -> bytes:
+def request_file(prompt_bytes: int, stream_interval_ms: int | None, tenants: int) -> bytes:
+    """A request of each tenant."""
     body = request_body(prompt_bytes, stream_interval_ms)
-    head = (
-        f"POST {PATH} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {KEY}\r\n"
+    secrets = [key(number) for number in range(tenants)] or [KEY]
+    heads = [
+        f"POST {PATH} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {secret}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+        for secret in secrets
+    ]
+    return b"".join(head.encode() + body for head in heads)
 
 
 def free_port() -> int:

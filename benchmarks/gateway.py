@@ -25,6 +25,7 @@ from process_tree import cpu_s, peak_bytes, tree
 from table import Figures, markdown, summary
 
 LOAD_CORE, GATEWAY_CORE = 0, 1
+FIRST_USES_PER_S = 1000  # tenants that ask for the first time: as part of the warm-up
 SPILLWAY_COMMAND = "{python} -m spillway serve --config {folder}/spillway.yaml --home {folder}/home"
 RESULTS = HERE.parent / "docs" / "results" / "gateway-bench.json"
 
@@ -123,9 +124,12 @@ def build(folder: Path) -> Path:
 def one_round(contender: Contender | None, scenarios: list[Scenario], tools: Path, seconds: float) -> Figures:
     with mock(tools) as mock_port:
         if contender is None:
-            return {one.name: measure(one, mock_port, None, tools, seconds) for one in scenarios}
+            return {one.name: measure(one, mock_port, None, tools, seconds, 0) for one in scenarios}
         with Running(contender, mock_port, GATEWAY_CORE) as gateway:
-            figures = {one.name: measure(one, gateway.port, gateway.pid, tools, seconds) for one in scenarios}
+            figures = {
+                one.name: measure(one, gateway.port, gateway.pid, tools, seconds, contender.tenants)
+                for one in scenarios
+            }
             figures["memory"] = {"rss_peak_mb": peak_bytes(tree(gateway.pid)) / 1e6}
             return figures
 
@@ -145,19 +149,22 @@ def mock(tools: Path) -> Iterator[int]:
         process.communicate()
 
 
-def measure(scenario: Scenario, port: int, pid: int | None, tools: Path, seconds: float) -> dict[str, float | None]:
+def measure(
+    scenario: Scenario, port: int, pid: int | None, tools: Path, seconds: float, tenants: int
+) -> dict[str, float | None]:
     """Runs the generator; reads the gateway's CPU time when it says that the measured time begins and ends."""
     mode = "requests" if scenario.interval_ms is None else "streams"
     file = tools / "request"
-    file.write_bytes(request_file(scenario.prompt_bytes, scenario.interval_ms))
+    file.write_bytes(request_file(scenario.prompt_bytes, scenario.interval_ms, tenants))
     command = [
         str(tools / "loadgen"),
         mode,
         str(port),
         str(scenario.connections),
-        str(scenario.warmup_s),
+        str(max(scenario.warmup_s, tenants / FIRST_USES_PER_S)),
         str(seconds),
         str(file),
+        str(max(1, tenants)),
     ]
     process = subprocess.Popen(["taskset", "-c", str(LOAD_CORE), *command], stdout=subprocess.PIPE, text=True)
     pids = tree(pid) if pid else []

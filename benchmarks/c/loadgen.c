@@ -1,9 +1,9 @@
 /* A closed-loop load generator: one thread, epoll, raw HTTP/1.1 on kept connections to a port of loopback.
  *
- *   loadgen requests PORT CONNECTIONS WARMUP_S SECONDS REQUEST_FILE     one request after another on each connection
- *   loadgen streams  PORT STREAMS     WARMUP_S SECONDS REQUEST_FILE     one stream on each connection, until all have ended
+ *   loadgen requests PORT CONNECTIONS WARMUP_S SECONDS REQUEST_FILE COUNT     one request after another on each connection
+ *   loadgen streams  PORT STREAMS     WARMUP_S SECONDS REQUEST_FILE COUNT     one stream on each connection, until all have ended
  *
- * REQUEST_FILE holds a whole HTTP request, sent as it is. Prints "begin" and "end" around the seconds that are measured
+ * REQUEST_FILE holds COUNT whole HTTP requests of one size, which are sent in turn, as they are. Prints "begin" and "end" around the seconds that are measured
  * (whoever measures CPU time reads it at these lines), then one line of JSON. Streams start evenly over the first
  * second of the warm-up; each event of theirs carries "@" and the time when it was sent (see mock.c).
  * Latencies are µs. `delay_us` is from the upstream's sending to the arrival here: the largest is the longest stall.
@@ -18,7 +18,8 @@
 
 struct connection {
     int fd;
-    size_t sent;       /* of the request */
+    const char *what;  /* the request */
+    size_t sent;       /* of it */
     int64_t begun_ns;  /* when the request was begun */
     int64_t left;      /* bytes of the reply that are still to come; -1: its head is not complete; -2: until the last chunk */
     int status, events, done;
@@ -29,15 +30,15 @@ struct connection {
 };
 
 static int port, streaming, epoll, measuring;
-static char *request;
-static size_t request_size;
+static char *requests;
+static size_t request_size, request_count, requests_begun;
 static long replies, statuses[STATUSES], broken, reconnects, events_seen, all_events, streams_done;
 static struct numbers latencies, delays, first_tokens;
 
 /* Sends what is left of the request; `watched`: the connection waits for room to write. */
 static void push(struct connection *c, int watched) {
     while (c->sent < request_size) {
-        ssize_t size = send(c->fd, request + c->sent, request_size - c->sent, MSG_NOSIGNAL);
+        ssize_t size = send(c->fd, c->what + c->sent, request_size - c->sent, MSG_NOSIGNAL);
         if (size < 0) {
             if (!watched) watch(epoll, EPOLL_CTL_MOD, c->fd, EPOLLIN | EPOLLOUT, c);
             return;
@@ -48,6 +49,7 @@ static void push(struct connection *c, int watched) {
 }
 
 static void ask(struct connection *c) {
+    c->what = requests + requests_begun++ % request_count * request_size;
     c->sent = c->kept = 0;
     c->left = c->chunk_size = -1;
     c->chunk = 0;
@@ -208,10 +210,11 @@ static void read_request(const char *path) {
     FILE *file = fopen(path, "rb");
     if (!file) die(path);
     fseek(file, 0, SEEK_END);
-    request_size = (size_t)ftell(file);
+    size_t size = (size_t)ftell(file);
     rewind(file);
-    request = must(malloc(request_size));
-    if (fread(request, 1, request_size, file) != request_size) die(path);
+    requests = must(malloc(size));
+    if (fread(requests, 1, size, file) != size || size % request_count) die(path);
+    request_size = size / request_count;
     fclose(file);
 }
 
@@ -233,8 +236,8 @@ static void report(double seconds) {
 }
 
 int main(int count, char **words) {
-    if (count != 7) {
-        fprintf(stderr, "usage: loadgen requests|streams PORT CONNECTIONS WARMUP_S SECONDS REQUEST_FILE\n");
+    if (count != 8 || (request_count = (size_t)atol(words[7])) < 1) {
+        fprintf(stderr, "usage: loadgen requests|streams PORT CONNECTIONS WARMUP_S SECONDS REQUEST_FILE COUNT\n");
         return 2;
     }
     streaming = !strcmp(words[1], "streams");

@@ -189,3 +189,18 @@ def test_header_lines_are_on_refusals_before_the_model_is_known() -> None:
     made = bench(Quota(requests_per_minute=60))
     client, _ = made.ask(b'{"model":"nobody","messages":[]}')
     assert lines(client)["x-ratelimit-limit-requests"] == "60"
+
+
+def test_each_end_user_has_limits_of_their_own_and_one_who_is_not_named_has_none() -> None:
+    made = bench(Quota(each_user=Bounds(requests_per_minute=6)))
+
+    def asked(user: bytes) -> bool:
+        client, _ = made.ask(BODY.replace(b'"max_tokens"', b'"user":"%b","max_tokens"' % user))
+        made.exchange()
+        if client.refusal is None:
+            made.last.answer(200, ANSWER)
+        return client.refusal is None
+
+    assert [asked(b"ada"), asked(b"ada"), asked(b"bob"), asked(b"bob")] == [True, False, True, False]
+    assert [served(made).status for _ in range(3)] == [200, 200, 200]
+    assert made.reports == []

@@ -122,7 +122,7 @@ def drive(tools: Path, port: int, plan: Plan, began: Began | None = None) -> dic
     }
     file = tools / "request"
     file.write_bytes(request(body, key=KEY))
-    words = [str(port), str(plan.streams), str(plan.warm_up_s), str(plan.seconds + LATE_S), str(file)]
+    words = [str(port), str(plan.streams), str(plan.warm_up_s), str(plan.seconds + LATE_S), str(file), "1"]
     report: dict[str, Any] = {}
     with subprocess.Popen([str(tools / "loadgen"), "streams", *words], stdout=subprocess.PIPE, text=True) as generator:
         assert generator.stdout is not None
