@@ -143,7 +143,7 @@ def test_a_budget_that_is_used_up_says_so_and_that_coming_back_changes_nothing()
 def test_a_budget_that_nobody_knows_the_state_of_is_503_and_not_429() -> None:
     made = bench(Quota(usd_per_day=1.0))
     client, _ = made.ask(BODY)
-    for _ in range(12):
+    for _ in range(30):
         made.exchange()
         made.advance(0.01)
     assert client.refusal is not None

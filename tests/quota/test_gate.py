@@ -70,10 +70,11 @@ def test_slots_are_counted_and_given_back() -> None:
 def test_nobody_waits_longer_than_the_wait_and_nobody_waits_while_cut_off() -> None:
     one, said = gate(), list[Refusal | None]()
     assert one.reserve(RequestId("r"), Claim((TOKENS,)), tokens(9), 0.0, said.append) is False
-    one.tick(0.05)
+    one.tick(TIMES.wait_s / 2)
     assert said == []
-    one.tick(0.11)
+    one.tick(TIMES.wait_s + 0.01)
     assert isinstance(said[0], Refusal)
+    assert said[0].cut_off  # nobody said that the limit is reached
     assert isinstance(one.reserve(RequestId("s"), Claim((TOKENS,)), tokens(9), 3.0, said.append), Refusal)
 
 

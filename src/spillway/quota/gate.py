@@ -354,10 +354,10 @@ class Gate:
         self._again_s = min(2 * self._again_s, MOST_AGAIN_S) if unseeded else FIRST_AGAIN_S
 
     def tick(self, now: Seconds) -> None:
-        """Refuses those that waited for too long. Called often enough for `wait_s`."""
+        """Refuses those that waited for too long: not for a limit, but for want of an answer. Called often enough for `wait_s`."""
         for one in list(self._waiting.values()):
             if now < one.since + self._times.wait_s - EARLY_S:
                 break
             lacking = self._take(one.request, one.claim, one.charge, now)
             del self._waiting[one.request]
-            one.answer(None if lacking is None else self._refusal(lacking, now))
+            one.answer(None if lacking is None else Refusal(lacking.spec, self._times.report_s, cut_off=True))

@@ -51,7 +51,7 @@ class LedgerTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     longest_s: Seconds = 120.0
     settle_s: Seconds = 5.0
     timeout_s: Seconds = 1.0
-    wait_s: Seconds = 0.1
+    wait_s: Seconds = 0.25
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
