@@ -3,17 +3,20 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import LiteralString, cast
 
+import psycopg
 import pytest
 from tests.needs import needs_postgres
-from tests.store.conftest import MakeRecord
+from tests.store.conftest import HOUR_S, MakeRecord
 from tests.store.shelf import minted
 
 from spillway.core.errors import StoreError
 from spillway.store.opening import Stores
 from spillway.store.postgres_database import PostgresDatabase
-from spillway.store.rows import Audit, HourQuery
+from spillway.store.rows import Audit, HourQuery, RecordQuery
 from spillway.store.settings import Settings
+from spillway.store.statements import migrations
 from spillway.testing.postgres import PostgresServer
 
 pytestmark = [pytest.mark.server, needs_postgres]
@@ -137,5 +140,60 @@ def test_a_place_where_there_is_none_says_so_without_the_password(tmp_path: Path
             async with stores("postgresql://someone:hunter2@127.0.0.1:9/none", tmp_path):
                 pass
         assert "hunter2" not in str(found.value)
+
+    asyncio.run(scenario())
+
+
+def test_records_lie_in_segments_of_a_day_that_are_dropped_whole(
+    postgres: PostgresServer, tmp_path: Path, make_record: MakeRecord
+) -> None:
+    day_s = 86_400
+    records = [make_record(f"req_{number}", finished_at_s=HOUR_S + 60.0 + day_s * number) for number in range(4)]
+
+    async def scenario() -> None:
+        async with stores(postgres.database(), tmp_path) as shop:
+            await shop.usage.ingest(records)
+            assert (await shop.usage.ingest(records)).fresh == 0
+            assert await segments(shop) == 4
+            gone = await shop.usage.forget(records_before_s=HOUR_S + 2 * day_s, hours_before_s=0.0)
+            assert gone == 2
+            assert await segments(shop) == 2
+            assert [await shop.usage.record(one.request) for one in records] == [None, None, *records[2:]]
+            assert sum(row.requests for row in (await shop.usage.hours(EVER)).rows) == 4
+
+    asyncio.run(scenario())
+
+
+async def segments(shop: Stores) -> int:
+    found = await shop.database.read(
+        lambda connection: list(
+            connection.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'usage'::regclass")
+        )
+    )
+    return int(found[0][0])
+
+
+def test_records_of_an_earlier_schema_are_moved_into_segments(
+    postgres: PostgresServer, tmp_path: Path, make_record: MakeRecord
+) -> None:
+    url = postgres.database()
+    earlier = migrations("postgres")[:2]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE schema_version (version BIGINT PRIMARY KEY, name TEXT NOT NULL)")
+        for step in earlier:
+            connection.execute(cast("LiteralString", step.statements[0]))
+            connection.execute("INSERT INTO schema_version VALUES (%s, %s)", (step.number, step.name))
+        connection.execute(
+            """INSERT INTO usage SELECT 'req_' || n, %s + n * 40000.0, 't', 'k', 'm', 'v', 'p', 'interactive', 'ok', 1, 0, 1, 10, NULL, 5, 0,
+               0.1, 0.01, 0.5, 1000, '' FROM generate_series(0, 9) AS n""",
+            (HOUR_S,),
+        )
+
+    async def scenario() -> None:
+        async with stores(url, tmp_path) as shop:
+            found = await shop.usage.records(RecordQuery(0, 1e12))
+            assert [record.request for record in found] == [f"req_{number}" for number in range(10)]
+            assert await segments(shop) == 5
+            assert (await shop.usage.ingest(found)).fresh == 0
 
     asyncio.run(scenario())

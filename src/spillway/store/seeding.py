@@ -42,13 +42,17 @@ async def seed(database: Database, seal: bytes, count: int, rng_of: RngOf, *, pl
 
 def _organizations(numbers: range) -> Iterator[dict[str, Value]]:
     for number in sorted({number // TENANTS_OF_ONE for number in numbers}):
-        yield organization_values(OrganizationRow(_organization(number), PREFIX, None, None, False, 1.0))
+        yield organization_values(
+            OrganizationRow(_organization(number), PREFIX, None, None, suspended=False, created_at_s=1.0)
+        )
 
 
 def _tenants(numbers: range, plan: str | None) -> Iterator[dict[str, Value]]:
     for number in numbers:
         organization = _organization(number // TENANTS_OF_ONE)
-        yield tenant_values(TenantRow(_tenant(number), organization, PREFIX, plan, None, None, False, 1.0))
+        yield tenant_values(
+            TenantRow(_tenant(number), organization, PREFIX, plan, None, None, suspended=False, created_at_s=1.0)
+        )
 
 
 def _keys(numbers: range, seal: bytes, rng_of: RngOf) -> Iterator[dict[str, Value]]:

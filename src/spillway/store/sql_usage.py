@@ -17,6 +17,7 @@ from spillway.store.rows import Grain, HourPage, HourQuery, Ingested, RecordQuer
 from spillway.store.statements import statements
 
 FAR_S = 1e15  # beyond all times
+DAY_S = 86_400
 
 
 class SqlUsage:
@@ -27,6 +28,8 @@ class SqlUsage:
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         def work(connection: Connection) -> Ingested:
             once = {record.request: record for record in map(bounded, records)}
+            for day in sorted({int(record.finished_at_s // DAY_S) for record in once.values()}):
+                connection.execute(self._sql["segment"], {"day": day})
             rows = connection.execute_rows(self._sql["add"], [_values(record) for record in once.values()])
             fresh = [once[request] for (request,) in rows]
             sums = sorted(summed(fresh).items())  # in one order, so that no two hosts wait for each other
@@ -82,9 +85,10 @@ class SqlUsage:
 
     async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
         def work(connection: Connection) -> int:
+            dropped = connection.execute(self._sql["drop_segments"], {"before_s": records_before_s}).fetchone()
             records = connection.execute(self._sql["forget_records"], {"before_s": records_before_s, "limit": limit})
             hours = connection.execute(self._sql["forget_hours"], {"before_s": hours_before_s, "limit": limit})
-            return records.rowcount + hours.rowcount
+            return records.rowcount + hours.rowcount + (0 if dropped is None else dropped[0])
 
         return await self._database.write(work)
 

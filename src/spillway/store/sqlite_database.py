@@ -134,6 +134,8 @@ class SqliteDatabase:
             f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._busy_timeout_s, isolation_level=None
         )
         try:
+            connection.create_function("usage_segment", 1, _no_segments)  # its records lie in one table
+            connection.create_function("usage_drop_segments", 1, _no_segments)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -160,6 +162,10 @@ class SqliteDatabase:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):  # its file may be gone
                 connection.close()
+
+
+def _no_segments(_: float) -> int:
+    return 0
 
 
 def _file_id(path: Path) -> _FileId | None:

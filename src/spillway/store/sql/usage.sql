@@ -7,7 +7,10 @@ INSERT INTO usage (
     :streamed, :prompt_tokens, :cached_tokens, :completion_tokens, :estimated, :ttft_s, :tpot_s,
     :duration_s, :cost_nano_usd, :organization
 )
-ON CONFLICT (request) DO NOTHING RETURNING request;
+ON CONFLICT DO NOTHING RETURNING request;
+
+-- name: segment
+SELECT usage_segment(:day);
 
 -- name: add_to_hour
 INSERT INTO usage_hour (
@@ -128,6 +131,9 @@ SELECT
     CAST(coalesce(sum(cost_nano_usd), 0) AS BIGINT)
 FROM usage_hour
 WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s AND model = :model;
+
+-- name: drop_segments
+SELECT usage_drop_segments(:before_s);
 
 -- name: forget_records
 DELETE FROM usage WHERE request IN (SELECT request FROM usage WHERE finished_at_s < :before_s ORDER BY finished_at_s LIMIT :limit);
