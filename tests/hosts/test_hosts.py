@@ -18,7 +18,7 @@ PER_MINUTE = 60_000
 SECONDS = 6.0
 CLIENTS = 48
 TIMES: Json = {
-    "report_s": 0.25, "timeout_s": 0.25, "grace_s": 0.6, "lease_s": 1.0, "stop_s": 4.0, "forget_s": 5.0, "learn_s": 4.0, "settle_s": 0.5,
+    "report_s": 0.25, "timeout_s": 0.25, "grace_s": 0.6, "lease_s": 1.0, "stop_s": 4.0, "forget_s": 5.0, "learn_s": 4.0, "settle_s": 0.5, "wait_s": 1.0,
 }  # fmt: skip
 SECTIONS: Json = {
     "keys": [{"secret": KEY, "tenant": "t"}],
