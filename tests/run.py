@@ -16,16 +16,20 @@ CHECKS = (
     ("floors", ["lint-imports"]),
     ("types", ["basedpyright", "--warnings"]),
 )
+FAST = "not server and not browser and not slow"
 SOAKS = ("streams", "kills", "memory", "limits", "fuzz")
 
 
 def main(arguments: list[str]) -> int:
     fast, soak = "--fast" in arguments, "--soak" in arguments
     rest = [word for word in arguments if word not in ("--fast", "--soak")]
-    if not checked():
+    checks = start_checks()
+    if fast:  # all at once, for time is short
+        status = run("pytest", "-m", FAST, "--hypothesis-profile", "fast", *rest)
+        return status if passed(checks) else 1
+    if not passed(checks):
         return 1
-    selection = ["-m", "not server and not browser and not slow"] if fast else []
-    status = run("pytest", *selection, *rest)
+    status = run("pytest", *rest)
     return status if status or not soak else soaked()
 
 
@@ -38,17 +42,21 @@ def run(module: str, *words: str) -> int:
     return subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=False).returncode
 
 
-def checked() -> bool:
-    """Runs the checks side by side; False where one fails, with what it said."""
-    started = [(name, _start(command)) for name, command in CHECKS]
-    passed = True
-    for name, process in started:
+def start_checks() -> list[tuple[str, "subprocess.Popen[str]"]]:
+    """Side by side."""
+    return [(name, _start(command)) for name, command in CHECKS]
+
+
+def passed(checks: list[tuple[str, "subprocess.Popen[str]"]]) -> bool:
+    """Waits for them; False where one fails, with what it said."""
+    good = True
+    for name, process in checks:
         said, _ = process.communicate()
         if process.returncode:
             print(said)
-            passed = False
+            good = False
         print(f"{name}: {'failed' if process.returncode else 'ok'}", flush=True)
-    return passed
+    return good
 
 
 def _start(command: list[str]) -> "subprocess.Popen[str]":
