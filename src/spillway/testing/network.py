@@ -89,7 +89,7 @@ class Network:
         run("ip", "address", "add", f"{self.address}/24", "dev", self._bridge)
         run("ip", "link", "set", self._bridge, "up")
         for index, host in enumerate(self.hosts):
-            near = f"{self._bridge}v{index}"
+            near = self._near(index)
             run("ip", "netns", "add", host.name)
             run("ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", host.name)
             run("ip", "link", "set", near, "master", self._bridge, "up")
@@ -97,8 +97,14 @@ class Network:
             run(*host.command(["ip", "link", "set", "eth0", "up"]))
             run(*host.command(["ip", "link", "set", "lo", "up"]))
 
+    def _near(self, index: int) -> str:
+        """This side's end of the link to a host."""
+        return f"{self._bridge}v{index}"
+
     def _remove(self) -> None:
-        for host in self.hosts:
+        for index, host in enumerate(self.hosts):
+            # Links first: a namespace takes its own away some time after it is gone, and the name is wanted again.
+            _quietly("ip", "link", "del", self._near(index))
             _quietly("ip", "netns", "del", host.name)
         _quietly("ip", "link", "del", self._bridge)
 
