@@ -2,7 +2,7 @@
 
 One pass over the headers picks out what matters here; nothing a client sends is passed on but the request id, the trace
 context and the body. Inbound x-spillway-* headers are therefore never seen by an upstream. Of `x-spillway-hops` it matters
-only that it is there: it takes tiers away from whoever sends it, and gives nothing.
+only that it is there: it takes tiers away from whoever sends it, and gives nothing. `x-spillway-item` counts with a batch worker's pass.
 """
 
 import re
@@ -26,6 +26,7 @@ HOT_PATHS: dict[bytes, Kind] = {
     b"/v1/completions": Kind.COMPLETIONS,
     b"/v1/embeddings": Kind.EMBEDDINGS,
 }
+UPLOADS = b"/v1/files"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")
 _SESSION_HEADERS = frozenset((b"x-session-id", b"session-id"))
 _KEY_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
@@ -33,8 +34,10 @@ _PRIORITY = b"x-priority"
 _DEADLINE = b"x-deadline-ms"
 _HOPS = b"x-spillway-hops"
 _FORWARDED = b"x-forwarded-for"
+_ITEM = b"x-spillway-item"
+_PASS = b"pass-"
 _READ = _KEY_HEADERS | _SESSION_HEADERS | {
-    b"x-request-id", b"traceparent", b"content-encoding", _PRIORITY, _DEADLINE, _HOPS, _FORWARDED,
+    b"x-request-id", b"traceparent", b"content-encoding", _PRIORITY, _DEADLINE, _HOPS, _FORWARDED, _ITEM,
 }  # fmt: skip
 """All other headers are passed over."""
 _JSON = b"content-type: application/json\r\n"
@@ -53,6 +56,7 @@ class DataPlane:
         self,
         pipeline: Pipeline,
         other: Route,
+        uploads: Route,
         ids: RequestIds,
         rng: Rng,
         tracing: Tracing,
@@ -68,6 +72,7 @@ class DataPlane:
         self._observer = observer
         self._expose_pools = expose_pools
         self._other = other
+        self._uploads = uploads
         self._hot = {
             path: Route(self._taker(path, kind), max_body_bytes=max_body_bytes) for path, kind in HOT_PATHS.items()
         }
@@ -76,7 +81,7 @@ class DataPlane:
     def route(self, method: bytes, path: bytes) -> Route:
         hot = self._hot.get(path)
         if hot is None:
-            return self._other
+            return self._uploads if path == UPLOADS and method == b"POST" else self._other
         return hot if method == b"POST" else self._wrong_method
 
     def rejection(self, reason: Rejection) -> tuple[int, bytes, bytes]:
@@ -91,7 +96,7 @@ class DataPlane:
 
     def _take(self, exchange: Exchange, path: bytes, kind: Kind) -> None:
         secret = client_id = traceparent = b""
-        session = priority = forwarded = ""
+        session = priority = forwarded = item = ""
         deadline_s: Seconds | None = None
         encoded, hops = False, 0
         for name, value in exchange.headers:
@@ -115,8 +120,12 @@ class DataPlane:
                 hops = 1 if value.strip() not in (b"", b"0") else 0
             elif name == _FORWARDED:
                 forwarded = f"{forwarded},{value.decode('latin-1')}" if forwarded else value.decode("latin-1")
+            elif name == _ITEM:
+                item = value.decode("latin-1")[:256]
             else:
                 secret = secret or value
+        if item and not secret.startswith(_PASS):  # only a batch worker may say so
+            item = ""
         request = self._ids.next()
         client = OpenAIClient(exchange, self._rng, expose_pools=self._expose_pools)
         if encoded:
@@ -140,6 +149,7 @@ class DataPlane:
             hops,
             exchange.peer,
             forwarded,
+            item,
         )
         alive = self._pipeline.take(ask, client)
         if alive is not None:

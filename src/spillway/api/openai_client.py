@@ -23,7 +23,10 @@ class OpenAIClient:
         self._streams = False  # server-sent events, so that an error can be told in band
 
     def reply(self, status: int, content_type: bytes, body: bytes, served: Served) -> None:
-        self._exchange.respond(status, b"content-type: %b\r\n%b" % (content_type, self._headers(served)), body)
+        headers = b"content-type: %b\r\n%b" % (content_type, self._headers(served))
+        if served.cost_usd is not None:
+            headers += b"x-spillway-cost-nano-usd: %d\r\n" % round(served.cost_usd * 1e9)
+        self._exchange.respond(status, headers, body)
 
     def open(self, status: int, content_type: bytes, served: Served) -> None:
         self._streams = content_type.startswith(sse.CONTENT_TYPE)

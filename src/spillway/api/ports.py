@@ -71,6 +71,7 @@ class HourUsage(msgspec.Struct, frozen=True):
     cached_tokens: int
     completion_tokens: int
     cost_usd: float
+    repeat_cost_usd: float  # of lines of batches that were computed again; not the tenant's
 
 
 class UsageAsk(msgspec.Struct, frozen=True):

@@ -21,6 +21,16 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
+def reachable(address: str) -> str:
+    """An address to connect to, of one that is listened on: that of everywhere is reached on this machine."""
+    host, port = split_address(address)
+    if host == "0.0.0.0":
+        host = "127.0.0.1"
+    elif host == "::":
+        host = "::1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 async def vacant(address: str, patience_s: Seconds = VACANT_S) -> None:
     """Waits until nobody listens on an address. ConfigError where somebody still does after `patience_s`.
 

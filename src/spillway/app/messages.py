@@ -2,6 +2,7 @@
 
 import msgspec
 
+from spillway.app.desk import Done, Wanted
 from spillway.config import Configuration
 from spillway.core.clock import Seconds
 from spillway.quota import ledger as quota
@@ -48,7 +49,7 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     within_s: Seconds
 
 
-ToWorker = Begin | Reconfigure | LookedUp | Forget | Operate | Gauged | Reply | Failed | Drain
+ToWorker = Begin | Reconfigure | LookedUp | Forget | Operate | Gauged | Reply | Failed | Done | Drain
 
 # Worker to parent
 
@@ -70,4 +71,4 @@ class SegmentClosed(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
-FromWorker = Serving | Told | SegmentClosed | LookUp | quota.Report
+FromWorker = Serving | Told | SegmentClosed | LookUp | Wanted | quota.Report

@@ -142,7 +142,7 @@ class ParentOperations:
         hours = [
             HourUsage(
                 r.hour_s, r.tenant, r.model, r.pool, r.requests, r.ok, r.spilled,
-                r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.cost_usd,
+                r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.cost_usd, r.repeat_cost_usd,
             )
             for r in page.rows
         ]  # fmt: skip

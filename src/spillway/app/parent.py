@@ -15,9 +15,11 @@ from starlette.applications import Starlette
 from spillway import config
 from spillway.api.admin import admin_app
 from spillway.app.admin_server import AdminServer, admin_token, allowed_hosts
+from spillway.app.batch_crew import BatchCrew
 from spillway.app.crew import Crew
+from spillway.app.desk import Desk, Wanted
 from spillway.app.ledger_post import LedgerPost
-from spillway.app.listeners import listen, vacant
+from spillway.app.listeners import listen, reachable, vacant
 from spillway.app.member import Member
 from spillway.app.messages import (
     Begin,
@@ -82,6 +84,7 @@ class Parent:
         self._metrics = ParentMetrics()
         self._members = configuration.gateway.workers  # for this life: the number of listening sockets
         self._crew: Crew | None = None
+        self._batch_crew: BatchCrew | None = None
         self._engines = PoolBackends(configuration.gateway.connections)  # to ask them for their load
         self._mtime_ns = path.stat().st_mtime_ns
 
@@ -104,6 +107,7 @@ class Parent:
             stack.callback(self._engines.close)
             listeners = listen(gateway.listen, self._members)
             stack.callback(_close_all, listeners)
+            self._desk = Desk(self.stores.files, self.stores.batches)
             times, ledger = self.configuration.shared.times, self._ledger()
             stack.push_async_callback(ledger.close)
             await stack.enter_async_context(AdminServer(self._admin_app(), gateway.admin))
@@ -132,16 +136,27 @@ class Parent:
                 )
                 always = [tasks.create_task(work) for work in endless]
                 await crew.start()
+                batches = tasks.create_task(self._batches_of(_address_of(listeners[0])).run())
                 if ready is not None:
                     ready(_address_of(listeners[0]))
                 await self._stopping.wait()
                 _close_all(
                     listeners
                 )  # who comes now is refused at once instead of waiting in a queue that nobody empties
+                batches.cancel()  # first: what they have at the gateway would hold up its drain
+                await asyncio.wait([batches])
                 await crew.stop(self.configuration.gateway.drain_s)
                 for task in always:
                     task.cancel()
             await self._take_in()
+
+    def _batches_of(self, address: str) -> BatchCrew:
+        """Batch workers that send their lines to this gateway, or to those that the configuration says."""
+        settings, scheme = self.configuration.batch, "http" if self.configuration.gateway.tls is None else "https"
+        gateways = settings.gateways or (f"{scheme}://{reachable(address)}",)
+        crew = BatchCrew(settings.workers, self._path, self.home, gateways, self._environ, self._log)
+        self._batch_crew = crew
+        return crew
 
     def _ledger(self) -> Ledger:
         """The one of all hosts, or of this one alone."""
@@ -201,6 +216,8 @@ class Parent:
         self.configuration = configuration
         self._engines.configure(configuration.upstreams())
         self._tell_crew(Reconfigure(configuration))
+        if self._batch_crew is not None:
+            self._batch_crew.restart()
         forget = self._directory.configure(configuration.terms())
         if forget.names_any():
             self._publish(forget)
@@ -253,6 +270,8 @@ class Parent:
                 self._directory.ask(message.digests, member.send)
             case Report():
                 self._post.take(member.name, message, member.send)
+            case Wanted():
+                self._tasks.create_task(self._desk.serve(message, member.send))
             case Serving():
                 pass
 

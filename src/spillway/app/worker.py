@@ -19,8 +19,9 @@ import uvloop
 
 from spillway.api.data_plane import DataPlane
 from spillway.api.errors import refusal
-from spillway.api.public import public_app
+from spillway.api.public import Offline, public_app
 from spillway.app.channel import Channel
+from spillway.app.desk import Counter, Done, RemoteBatches, RemoteFiles
 from spillway.app.journals import journal_of
 from spillway.app.listeners import BACKLOG
 from spillway.app.messages import (
@@ -35,6 +36,7 @@ from spillway.app.messages import (
     ToWorker,
 )
 from spillway.app.pool_shares import PoolShares, shared_fleet
+from spillway.app.state_metrics import tell_state
 from spillway.app.system import SystemClock, SystemRng
 from spillway.app.tracing import Tracing, tracing_of
 from spillway.backends.pools import PoolBackends
@@ -56,21 +58,22 @@ from spillway.quota.calendar import Calendar
 from spillway.quota.gate import Gate
 from spillway.quota.ledger import Failed, Reply
 from spillway.store.keyring import Forget, Keys, LookedUp
+from spillway.store.objects import open_objects
 from spillway.store.spool import Spool
 from spillway.telemetry import logs
 from spillway.telemetry.access_log import GatewayLog
-from spillway.telemetry.gateway_metrics import GatewayMetrics, PoolGauges, QueueGauge
+from spillway.telemetry.gateway_metrics import GatewayMetrics
 from spillway.telemetry.metrics import Registry
 from spillway.telemetry.observers import Observers
 from spillway.traffic.controller import Controller
-from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import Configured, LimitSet, Probed
 from spillway.traffic.fleet import Fleet, share_of
 from spillway.traffic.snapshot import Snapshot
 
 REPORT_S = 0.25
 BEGIN_S = 30.0  # a parent that says nothing for so long is no parent
-DECISIONS = ("queued", "evicted", "retried", "owed", "promoted", "panics", "anomalies")
+FORM_BYTES = 64 * 1024  # of an upload, beside its file
+MOST_UPLOADS = 64  # at a time: each holds a part of its file
 LAST_WORDS_S = 1.0  # for ASGI requests after the drain
 
 
@@ -139,21 +142,30 @@ class Worker:
         self._pipeline = Pipeline(
             self._keyring, {}, self._driver, settlement, self._quotas, observer, clock, crc32(b"prefix" + begin.seal)
         )
-        self._public = AsgiRoute(
-            public_app(
-                self._keyring,
-                lambda: self._pipeline.models,
-                lambda: self._pipeline.networks,
-                int(clock.wall()),
-                lambda: not self._draining.is_set(),
+        self._counter = Counter(channel.send)
+        app = public_app(
+            self._keyring,
+            lambda: self._pipeline.models,
+            lambda: self._pipeline.networks,
+            int(clock.wall()),
+            lambda: not self._draining.is_set(),
+            Offline(
+                RemoteFiles(self._counter),
+                RemoteBatches(self._counter),
+                open_objects(store.objects, home),
+                configuration.batch,
+                clock,
+                rng,
             ),
-            refuse=refusal,
-            max_body_bytes=configuration.gateway.max_body_bytes,
         )
+        self._public = AsgiRoute(app, refuse=refusal, max_body_bytes=configuration.gateway.max_body_bytes)
+        most_bytes = configuration.batch.limits.file_bytes + FORM_BYTES
+        self._uploads = AsgiRoute(app, refuse=refusal, max_body_bytes=most_bytes, max_running=MOST_UPLOADS)
         self._server = HttpServer(
             DataPlane(
                 self._pipeline,
                 self._public,
+                self._uploads,
                 RequestIds(rng),
                 rng,
                 self._tracing.source,
@@ -194,6 +206,7 @@ class Worker:
         self._driver.give_up()
         self._server.close()
         await self._public.shutdown(LAST_WORDS_S)
+        await self._uploads.shutdown(LAST_WORDS_S)
         self._backends.close()
         self._quotas.leave()
         self._close_spool()
@@ -216,6 +229,8 @@ class Worker:
                     self._share_pools(self._controller.snapshot())
             case Operate():
                 self._operate(message)
+            case Done():
+                self._counter.heard(message)
             case Gauged():
                 self._driver.tell(message.event)
             case Drain():
@@ -299,24 +314,7 @@ class Worker:
     def _tell_parent(self) -> None:
         snapshot = self._controller.snapshot()
         self._share_pools(snapshot)
-        pools = [
-            PoolGauges(
-                pool.name,
-                pool.in_flight,
-                pool.limit,
-                pool.load_index,
-                sum(endpoint.breaker is BreakerState.OPEN for endpoint in pool.endpoints),
-                pool.spill_share,
-                pool.foreign,
-            )
-            for pool in snapshot.pools
-        ]
-        self._metrics.state(
-            pools,
-            [QueueGauge(q.model, q.priority, q.waiting) for q in snapshot.queues],
-            {model.name: model.panic for model in snapshot.models},
-        )
-        self._metrics.decisions({kind: getattr(snapshot.counters, kind) for kind in DECISIONS})
+        tell_state(self._metrics, snapshot)
         self._metrics.spool(unsettled=self._spool.unsettled(), lost=self._spool.lost, full=self._spool.full)
         self._metrics.keys(len(self._keyring))
         gate = self._quotas.gate

@@ -32,6 +32,8 @@ SCHEMA = pa.schema(
         pa.field("tpot_s", pa.float64()),
         pa.field("duration_s", pa.float64(), nullable=False),
         pa.field("cost_nano_usd", pa.int64(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("repeat", pa.bool_(), nullable=False),
     ]
 )
 

@@ -10,6 +10,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "spillway.cli.admin",
         "one operation of the admin API: organizations, tenants, keys, tokens, audit, usage, pools",
     ),
+    "batch": (
+        "spillway.cli.batch",
+        "offline jobs: submit, wait for, list, show, cancel and fetch them; or work on them",
+    ),
     "usage": ("spillway.cli.usage", "what tenants and organizations used; single records as Parquet"),
     "bench": ("spillway.cli.bench", "load on a URL: profiles, traces, objectives, goodput"),
     "calibrate": ("spillway.cli.calibrate", "measure the capacity record of a live pool"),

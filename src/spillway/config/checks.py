@@ -18,6 +18,8 @@ from spillway.core.errors import ConfigError
 from spillway.core.ids import ModelName, PoolName
 from spillway.net.proxy import parse_proxy
 from spillway.quota.rules import Quota
+from spillway.store.minting import PASS_PREFIX
+from spillway.store.objects import check_objects
 from spillway.store.opening import sqlite_path
 from spillway.traffic.validation import problems as fleet_problems
 
@@ -64,6 +66,12 @@ class _Checks:
             sqlite_path(store.url, FilePath(gateway.home))
         except ConfigError as error:
             self._report(("store", "url"), str(error))
+        try:
+            check_objects(store.objects)
+        except ConfigError as error:
+            self._report(("store", "objects", "url"), str(error))
+        for index, url in enumerate(self._configuration.batch.gateways):
+            self._url(("batch", "gateways", index), url)
         trace_url = self._configuration.telemetry.trace.otlp_url
         if trace_url is not None:
             self._url(("telemetry", "trace", "otlp_url"), trace_url)
@@ -153,6 +161,8 @@ class _Checks:
             if key.secret in seen:
                 self._report(("keys", index, "secret"), "another key has the same secret")
             seen.add(key.secret)
+            if key.secret.startswith(PASS_PREFIX.decode()):
+                self._report(("keys", index, "secret"), "a secret does not begin as the passes of batch workers do")
             for place, model in enumerate(key.models or ()):
                 if model not in names and self._document.find(("models", model)) is None:
                     self._unknown(("keys", index, "models", place), "model", model)

@@ -3,6 +3,7 @@
 import msgspec
 
 from spillway.backends.settings import UpstreamSpec
+from spillway.batch.settings import Settings as BatchSettings
 from spillway.config.limits import auto_limit
 from spillway.config.settings import (
     Cluster,
@@ -54,6 +55,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     store: StoreSettings = StoreSettings()
     shared: Shared = Shared()
     telemetry: TelemetrySettings = TelemetrySettings()
+    batch: BatchSettings = BatchSettings()
     clusters: dict[ClusterKey, Cluster] = {}
     pools: dict[PoolKey, Pool] = {}
     models: dict[ModelKey, Model] = {}

@@ -38,7 +38,7 @@ _SEAL = msgspec.Meta(pattern="^[0-9a-fA-F]{64}$", extra={"words": "64 hex digits
 _TEXT = msgspec.Meta(min_length=1, max_length=4096)
 _COUNT = msgspec.Meta(ge=1)
 
-SECRET_FIELDS = frozenset(("api_key", "secret", "key_secret", "proxy", "otlp_headers"))
+SECRET_FIELDS = frozenset(("api_key", "secret", "access_key", "secret_key", "key_secret", "proxy", "otlp_headers"))
 """Keys whose values are never shown."""
 
 

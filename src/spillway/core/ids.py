@@ -15,6 +15,8 @@ PoolName = NewType("PoolName", str)
 ClusterName = NewType("ClusterName", str)
 EndpointUrl = NewType("EndpointUrl", str)
 PolicyName = NewType("PolicyName", str)
+FileId = NewType("FileId", str)
+BatchId = NewType("BatchId", str)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 

@@ -58,3 +58,5 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     duration_s: Seconds
     cost_usd: float
     organization: OrganizationId = OrganizationId("")  # empty: the tenant stands for itself
+    item: str = ""  # of a batch: its id, and the number of the line; it is billed once, however often it was computed
+    repeat: bool = False  # of an item that is billed by another record: what it cost is the platform's

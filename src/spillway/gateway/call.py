@@ -35,6 +35,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     hops: int = 0  # from a gateway that is a peer
     peer: str = ""  # the address that the connection comes from
     forwarded: str = ""  # what proxies before it said of who came to them
+    item: str = ""  # of a batch, as its worker says
 
 
 class Progress(Protocol):
@@ -117,6 +118,11 @@ class Call:
         self.paused = False
         if self.ticket is not None:
             self.ticket.resume()
+
+    @property
+    def item(self) -> str:
+        """Of a batch: the name under which it is billed once. Empty: it is no batch's."""
+        return self.ask.item
 
     def overhead_s(self, now: Seconds) -> Seconds:
         """The time spent here: not in the waiting room and not at an upstream."""

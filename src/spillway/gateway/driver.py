@@ -217,8 +217,11 @@ class Driver:
         call.ended = True
         call.ticket = call.relay = None
         if call.reservation is not None:
-            cost_usd = call.price.cost_usd(usage)
-            call.reservation.settle(dispatched=call.attempt > 0, usage=usage, cost_usd=cost_usd)
+            billed = (
+                usage if outcome is Outcome.OK or not call.item else NOTHING_USED
+            )  # an item is billed when it is finished
+            cost_usd = call.price.cost_usd(billed)
+            call.reservation.settle(dispatched=call.attempt > 0, usage=billed, cost_usd=cost_usd)
         self._settlement.settle(call, outcome, usage)
 
     # What the brain wants

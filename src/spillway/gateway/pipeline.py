@@ -121,7 +121,7 @@ class Pipeline:
             self._observer.refused(Outcome.UNAVAILABLE)
             client.refuse(Outcome.UNAVAILABLE, "", self._served(ask, principal), retry_after_s=1.0)
             return None
-        if principal.suspended or principal.networks:
+        if principal.suspended or (principal.networks and not ask.item):  # whoever made the batch was asked then
             barred = self.networks.bars(principal, ask.peer, ask.forwarded)
             if barred is not None:
                 client.refuse(Outcome.FORBIDDEN, barred.message, self._served(ask, principal), code=barred.code)

@@ -67,6 +67,7 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     spill: str | None = None
     overhead_ms: float = 0.0
     limits: bytes = b""  # header lines that say what the caller's limits have left
+    cost_usd: float | None = None  # of an item of a batch, whose worker adds it up
 
 
 class ClientPort(Protocol):

@@ -11,6 +11,8 @@ import re
 from collections import deque
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from spillway.core.clock import Clock, Seconds
 from spillway.core.outcome import Outcome
 from spillway.core.usage import Usage
@@ -162,7 +164,10 @@ class WholeRelay(Relay):
                 return
             now = self._content()
             usage = usage_tail.from_body(body) or self._guessed(body)
-            call.client.reply(self._status, self._content_type, body, call.served(now))
+            served = call.served(now)
+            if call.item:
+                served = replace(served, cost_usd=call.price.cost_usd(usage))
+            call.client.reply(self._status, self._content_type, body, served)
         self._attempts.ended(call, Outcome.OK, usage)
 
     def _guessed(self, body: bytes) -> Usage:

@@ -33,7 +33,7 @@ class Settlement:
             call.priority, outcome, call.attempt, call.spill is not None, streamed,
             usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.estimated,
             ttft_s, time_per_output_token(ttft_s, duration_s, usage.completion_tokens) if streamed else None,
-            duration_s, call.price.cost_usd(usage), call.principal.organization,
+            duration_s, call.price.cost_usd(usage), call.principal.organization, call.ask.item,
         )  # fmt: skip
         self._usage.put(record)
         self._observer.ended(record, call.overhead_s(now if call.content_at is None else call.content_at))

@@ -21,7 +21,7 @@ from spillway.core.clock import Clock, Seconds, Timers
 from spillway.core.ids import OrganizationId, TenantId
 from spillway.gateway.ports import Principal, Unknown
 from spillway.quota.rules import Owner, Quota
-from spillway.store.minting import digest_of
+from spillway.store.minting import PASS_PREFIX, digest_of, pass_of
 
 MAX_SECRETS = 16_384
 MAX_MISSES = 16_384
@@ -117,6 +117,7 @@ class Keys:
         self._max_secrets = max_secrets
         self._max_waiting = max_waiting
         self._fixed: dict[bytes, Principal] = {}
+        self._passes: dict[bytes, Principal] = {}  # for them
         self._secrets: OrderedDict[bytes, _Known] = OrderedDict()
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._misses: OrderedDict[bytes, Seconds] = OrderedDict()  # until when
@@ -156,6 +157,7 @@ class Keys:
     def fix(self, principals: dict[bytes, Principal]) -> None:
         """The keys of the configuration, by their secrets."""
         self._fixed = principals
+        self._passes = {pass_of(one.key.encode(), self._seal): one for one in principals.values()}
         for secret in principals.keys() & self._secrets.keys():
             self._secrets.pop(secret).secret = b""
 
@@ -217,6 +219,8 @@ class Keys:
         fixed = self._fixed.get(secret)
         if fixed is not None:
             return fixed
+        if secret.startswith(PASS_PREFIX) and secret in self._passes:
+            return self._passes[secret]
         digest = digest_of(secret, self._seal)
         if digest is None:
             return Unknown.REFUSED

@@ -6,6 +6,7 @@ import msgspec
 
 from spillway.core.clock import Seconds
 from spillway.core.ids import RequestId
+from spillway.core.outcome import Outcome
 from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
 from spillway.store.rollups import (
@@ -28,16 +29,23 @@ class MemoryUsage:
     def __init__(self) -> None:
         self._records: dict[RequestId, UsageRecord] = {}
         self._hours: dict[KeptKey, HourSums] = {}
+        self._items: dict[str, RequestId] = {}
 
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         fresh: dict[RequestId, UsageRecord] = {}
         for record in map(bounded, records):
             if record.request not in self._records:
-                fresh.setdefault(record.request, msgspec.structs.replace(record, cost_usd=nano_usd(record) / NANO))
+                kept = msgspec.structs.replace(record, cost_usd=nano_usd(record) / NANO, repeat=self._is_repeat(record))
+                fresh.setdefault(record.request, kept)
         self._records.update(fresh)
         for key, sums in summed(fresh.values()).items():
             self._hours[key] = added(self._hours.get(key, NONE), sums)
         return Ingested(len(fresh), len(records) - len(fresh))
+
+    def _is_repeat(self, record: UsageRecord) -> bool:
+        if not record.item:
+            return False
+        return record.outcome is not Outcome.OK or self._items.setdefault(record.item, record.request) != record.request
 
     async def record(self, request: RequestId) -> UsageRecord | None:
         return self._records.get(request)

@@ -20,6 +20,7 @@ from spillway.core.rng import Rng
 from spillway.store.rows import KeyRow
 
 PREFIX = "sk-"
+PASS_PREFIX = b"pass-"
 RANDOM_CHARACTERS = 32  # of 5 bits
 CHECK_CHARACTERS = 8  # of 5 bits: of 10¹² made-up secrets one costs a look-up
 SEAL_BYTES = 32
@@ -32,9 +33,10 @@ _SECRET_CHARACTERS = len(PREFIX) + RANDOM_CHARACTERS + CHECK_CHARACTERS
 
 
 def digest_of(secret: bytes, seal: bytes) -> bytes | None:
-    """What a secret that was made here is kept as; None: it was not made with this seal. Not a slow hash: a secret has 160 random bits."""
+    """What a secret that was made here is kept as; None: it was not made with this seal. Not a slow hash: a secret has 160 random bits.
+    A pass is as good as the secret that it stands for."""
     if len(secret) != _SECRET_CHARACTERS:
-        return None
+        return _passed(secret, seal) if secret.startswith(PASS_PREFIX) else None
     check, digest = _sealed(secret[:-CHECK_CHARACTERS], seal)
     return digest if compare_digest(secret[-CHECK_CHARACTERS:], check) else None
 
@@ -44,6 +46,22 @@ def new_secret(rng: Rng, seal: bytes) -> tuple[str, bytes]:
     proven = f"{PREFIX}{random_word(rng, RANDOM_CHARACTERS)}"
     check, digest = _sealed(proven.encode(), seal)
     return proven + check.decode(), digest
+
+
+def pass_of(name: bytes, seal: bytes) -> bytes:
+    """What a batch worker shows in a key's place. `name`: the hex digits of a key's digest, or the id of a key of the configuration."""
+    return b"%b%b.%b" % (
+        PASS_PREFIX,
+        name,
+        blake2b(name, key=seal, person=b"pass", digest_size=16).hexdigest().encode(),
+    )
+
+
+def _passed(secret: bytes, seal: bytes) -> bytes | None:
+    name, _, _ = secret[len(PASS_PREFIX) :].rpartition(b".")
+    if len(name) != 2 * _DIGEST_BYTES or not compare_digest(secret, pass_of(name, seal)):
+        return None
+    return bytes.fromhex(name.decode("ascii"))
 
 
 def _sealed(proven: bytes, seal: bytes) -> tuple[bytes, bytes]:

@@ -8,6 +8,8 @@ from spillway.store.budgets import Budgets
 from spillway.store.database import Database
 from spillway.store.postgres_database import PostgresDatabase
 from spillway.store.settings import Settings
+from spillway.store.sql_batches import SqlBatches, SqlWork
+from spillway.store.sql_files import SqlFiles
 from spillway.store.sql_keys import SqlKeys
 from spillway.store.sql_tenants import SqlOrganizations, SqlTenants
 from spillway.store.sql_tokens import SqlAnswers, SqlTokens
@@ -50,6 +52,9 @@ class Stores:
         self.changes = SqlChanges(self.database)
         self.usage = SqlUsage(self.database)
         self.budgets = Budgets(self.usage)
+        self.files = SqlFiles(self.database)
+        self.batches = SqlBatches(self.database)
+        self.work = SqlWork(self.database)
 
     async def check_seal(self, fingerprint: bytes) -> None:
         """ConfigError where this database's keys were made with another seal."""

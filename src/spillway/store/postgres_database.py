@@ -28,6 +28,7 @@ STATEMENT_S = 10.0
 ALONE_LOCK, SCHEMA_LOCK = 7_710_001, 7_710_002  # advisory locks of this program
 _NAME = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 _GROUP = re.compile(r"\bVALUES\s*(\([^()]*\))")
+_OURS = re.compile(r"/\*postgres (.*?)\*/")
 MOST_TRANSLATED = 512  # statements
 
 
@@ -163,8 +164,8 @@ class _Connection:
 
 
 def _translated(sql: str) -> str:
-    """`:name` as psycopg writes it."""
-    return _NAME.sub(r"%(\1)s", sql.replace("%", "%%"))
+    """`:name` as psycopg writes it; what stands in `/*postgres … */` counts."""
+    return _NAME.sub(r"%(\1)s", _OURS.sub(r"\1", sql).replace("%", "%%"))
 
 
 def _migrate(connection: Connection) -> int:

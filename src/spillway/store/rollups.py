@@ -22,10 +22,10 @@ HourKey = tuple[int, str, str, str]
 KeptKey = tuple[int, str, str, str, str]
 """As they are kept: begin of the hour, tenant, model, pool, organization."""
 
-HourSums = tuple[int, int, int, int, int, int, int, int]
-"""requests, ok, spilled, prompt, cached, completion tokens, cost in nano-dollars, dispatched requests."""
+HourSums = tuple[int, int, int, int, int, int, int, int, int]
+"""requests, ok, spilled, prompt, cached, completion tokens, cost in nano-dollars, dispatched requests; cost of repeats in nano-dollars."""
 
-NONE: HourSums = (0, 0, 0, 0, 0, 0, 0, 0)
+NONE: HourSums = (0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 _Cursor = tuple[Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)], str, str, str]
 
@@ -53,14 +53,16 @@ def summed(records: Iterable[UsageRecord]) -> dict[KeptKey, HourSums]:
 def added(left: HourSums, right: HourSums) -> HourSums:
     return (
         left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] + right[3],
-        left[4] + right[4], left[5] + right[5], left[6] + right[6], left[7] + right[7],
+        left[4] + right[4], left[5] + right[5], left[6] + right[6], left[7] + right[7], left[8] + right[8],
     )  # fmt: skip
 
 
 def _sums_of(record: UsageRecord) -> HourSums:
+    if record.repeat:
+        return (0, 0, 0, 0, 0, 0, 0, 0, nano_usd(record))
     return (
         1, int(record.outcome is Outcome.OK), int(record.spilled), record.prompt_tokens, record.cached_tokens or 0,
-        record.completion_tokens, nano_usd(record), int(record.attempts > 0),
+        record.completion_tokens, nano_usd(record), int(record.attempts > 0), 0,
     )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def page(found: list[tuple[HourKey, HourSums]], query: HourQuery) -> HourPage:
 
 def _row(key: HourKey, sums: HourSums, grain: Grain) -> HourRow:
     hour_s, tenant, model, pool = key
-    requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd, _ = sums
+    requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd, _, repeat_nano_usd = sums
     return HourRow(
         hour_s=hour_s,
         tenant=TenantId(tenant),
@@ -91,6 +93,7 @@ def _row(key: HourKey, sums: HourSums, grain: Grain) -> HourRow:
         cached_tokens=cached_tokens,
         completion_tokens=completion_tokens,
         cost_usd=cost_nano_usd / NANO,
+        repeat_cost_usd=repeat_nano_usd / NANO,
     )
 
 

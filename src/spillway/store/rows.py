@@ -147,6 +147,7 @@ class HourRow(msgspec.Struct, frozen=True):
     cached_tokens: int
     completion_tokens: int
     cost_usd: float
+    repeat_cost_usd: float = 0.0  # of lines of batches that were computed again: the tenant does not pay it
 
 
 class Grain(enum.StrEnum):

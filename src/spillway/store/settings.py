@@ -26,6 +26,20 @@ class SpoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_s: _Interval = 0.25
 
 
+class ObjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where files and results of batches lie. `url`: file:PATH, relative to the home directory, or s3://BUCKET/PREFIX; the others are
+    of an S3-compatible service, and where they are not given the environment's AWS_… variables count."""
+
+    url: str = "file:objects"
+    endpoint: str | None = None
+    region: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ObjectSettings(url={self.url!r})"  # the rest may hold secrets
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the database is, how long its rows are kept, and what workers know of its keys.
 
@@ -43,3 +57,4 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_stale_s: _Interval = 3600.0
     max_known_keys: _Count = 200_000
     spool: SpoolSettings = SpoolSettings()
+    objects: ObjectSettings = ObjectSettings()

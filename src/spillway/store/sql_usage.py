@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from spillway.core.clock import Seconds
 from spillway.core.ids import KeyId, ModelName, OrganizationId, PoolName, RequestId, TenantId, VersionName
@@ -27,7 +27,7 @@ class SqlUsage:
 
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         def work(connection: Connection) -> Ingested:
-            once = {record.request: record for record in map(bounded, records)}
+            once = {record.request: self._claimed(connection, record) for record in map(bounded, records)}
             for day in sorted({int(record.finished_at_s // DAY_S) for record in once.values()}):
                 connection.execute(self._sql["segment"], {"day": day})
             rows = connection.execute_rows(self._sql["add"], [_values(record) for record in once.values()])
@@ -37,6 +37,18 @@ class SqlUsage:
             return Ingested(len(fresh), len(records) - len(fresh))
 
         return await self._database.write(work, alone=False)
+
+    def _claimed(self, connection: Connection, record: UsageRecord) -> UsageRecord:
+        """An item is billed by its first record that ended well."""
+        if not record.item:
+            return record
+        mine = record.outcome is Outcome.OK
+        if mine:
+            values = {"item": record.item, "request": record.request, "at_s": record.finished_at_s}
+            connection.execute(self._sql["claim_item"], values)
+            found = connection.execute(self._sql["who_claimed"], {"item": record.item}).fetchone()
+            mine = found == (record.request,)
+        return record if mine else replace(record, repeat=True)
 
     async def record(self, request: RequestId) -> UsageRecord | None:
         def work(connection: Connection) -> UsageRecord | None:
@@ -73,7 +85,7 @@ class SqlUsage:
         }
 
         def work(connection: Connection) -> list[tuple[HourKey, HourSums]]:
-            return [(columns[:4], (*columns[4:], 0)) for columns in connection.execute(sql, values)]
+            return [(columns[:4], (*columns[4:11], 0, columns[11])) for columns in connection.execute(sql, values)]
 
         return page(await self._database.read(work), query)
 
@@ -86,6 +98,7 @@ class SqlUsage:
     async def forget(self, *, records_before_s: Seconds, hours_before_s: Seconds, limit: int = 10_000) -> int:
         def work(connection: Connection) -> int:
             dropped = connection.execute(self._sql["drop_segments"], {"before_s": records_before_s}).fetchone()
+            connection.execute(self._sql["forget_items"], {"before_s": records_before_s, "limit": limit})
             records = connection.execute(self._sql["forget_records"], {"before_s": records_before_s, "limit": limit})
             hours = connection.execute(self._sql["forget_hours"], {"before_s": hours_before_s, "limit": limit})
             return records.rowcount + hours.rowcount + (0 if dropped is None else dropped[0])
@@ -120,11 +133,21 @@ def _hour(at_s: Seconds) -> int:
 
 def _hour_values(key: KeptKey, sums: HourSums) -> dict[str, Value]:
     hour_s, tenant, model, pool, organization = key
-    requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens, cost_nano_usd, dispatched = sums
+    (
+        requests,
+        ok,
+        spilled,
+        prompt_tokens,
+        cached_tokens,
+        completion_tokens,
+        cost_nano_usd,
+        dispatched,
+        repeat_nano_usd,
+    ) = sums
     return {
         "hour_s": hour_s, "tenant": tenant, "model": model, "pool": pool, "organization": organization, "requests": requests, "ok": ok,
         "spilled": spilled, "prompt_tokens": prompt_tokens, "cached_tokens": cached_tokens, "completion_tokens": completion_tokens,
-        "cost_nano_usd": cost_nano_usd, "dispatched": dispatched,
+        "cost_nano_usd": cost_nano_usd, "dispatched": dispatched, "repeat_nano_usd": repeat_nano_usd,
     }  # fmt: skip
 
 
@@ -135,6 +158,7 @@ def _values(record: UsageRecord) -> dict[str, Value]:
         "spilled": int(record.spilled),
         "streamed": int(record.streamed),
         "estimated": int(record.estimated),
+        "repeat": int(record.repeat),
         "cost_nano_usd": nano_usd(record),
     }
     del values["cost_usd"]
@@ -144,7 +168,7 @@ def _values(record: UsageRecord) -> dict[str, Value]:
 def _record(columns: Row) -> UsageRecord:
     (
         request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
-        prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization,
+        prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization, item, repeat,
     ) = columns  # fmt: skip
     return UsageRecord(
         request=RequestId(request),
@@ -168,4 +192,6 @@ def _record(columns: Row) -> UsageRecord:
         duration_s=duration_s,
         cost_usd=cost_nano_usd / NANO,
         organization=OrganizationId(organization),
+        item=item,
+        repeat=bool(repeat),
     )

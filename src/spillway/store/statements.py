@@ -1,5 +1,6 @@
 """SQL lives in files. A file holds statements, each under a line `-- name: NAME`, with parameters as `:name`, the same for every
-database; migrations hold a numbered step each, and are each database's own."""
+database (but for what stands in `/*postgres … */`, which is a comment to all others); migrations hold a numbered step each, and
+are each database's own."""
 
 import re
 import sqlite3

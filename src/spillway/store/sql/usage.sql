@@ -1,13 +1,22 @@
 -- name: add
 INSERT INTO usage (
     request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
-    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization, item, repeat
 ) VALUES (
     :request, :finished_at_s, :tenant, :key, :model, :version, :pool, :priority, :outcome, :attempts, :spilled,
     :streamed, :prompt_tokens, :cached_tokens, :completion_tokens, :estimated, :ttft_s, :tpot_s,
-    :duration_s, :cost_nano_usd, :organization
+    :duration_s, :cost_nano_usd, :organization, :item, :repeat
 )
 ON CONFLICT DO NOTHING RETURNING request;
+
+-- name: claim_item
+INSERT INTO usage_item (item, request, at_s) VALUES (:item, :request, :at_s) ON CONFLICT (item) DO NOTHING;
+
+-- name: who_claimed
+SELECT request FROM usage_item WHERE item = :item;
+
+-- name: forget_items
+DELETE FROM usage_item WHERE item IN (SELECT item FROM usage_item WHERE at_s < :before_s ORDER BY at_s LIMIT :limit);
 
 -- name: segment
 SELECT usage_segment(:day);
@@ -15,10 +24,10 @@ SELECT usage_segment(:day);
 -- name: add_to_hour
 INSERT INTO usage_hour (
     hour_s, tenant, model, pool, organization, requests, ok, spilled, prompt_tokens, cached_tokens, completion_tokens,
-    cost_nano_usd, dispatched
+    cost_nano_usd, dispatched, repeat_nano_usd
 ) VALUES (
     :hour_s, :tenant, :model, :pool, :organization, :requests, :ok, :spilled, :prompt_tokens, :cached_tokens,
-    :completion_tokens, :cost_nano_usd, :dispatched
+    :completion_tokens, :cost_nano_usd, :dispatched, :repeat_nano_usd
 )
 ON CONFLICT (hour_s, tenant, model, pool, organization) DO UPDATE SET
     requests = usage_hour.requests + excluded.requests,
@@ -28,18 +37,21 @@ ON CONFLICT (hour_s, tenant, model, pool, organization) DO UPDATE SET
     cached_tokens = usage_hour.cached_tokens + excluded.cached_tokens,
     completion_tokens = usage_hour.completion_tokens + excluded.completion_tokens,
     cost_nano_usd = usage_hour.cost_nano_usd + excluded.cost_nano_usd,
-    dispatched = usage_hour.dispatched + excluded.dispatched;
+    dispatched = usage_hour.dispatched + excluded.dispatched,
+    repeat_nano_usd = usage_hour.repeat_nano_usd + excluded.repeat_nano_usd;
 
 -- name: record
 SELECT
     request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
-    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization,
+    item, repeat
 FROM usage WHERE request = :request;
 
 -- name: records
 SELECT
     request, finished_at_s, tenant, key, model, version, pool, priority, outcome, attempts, spilled, streamed,
-    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization
+    prompt_tokens, cached_tokens, completion_tokens, estimated, ttft_s, tpot_s, duration_s, cost_nano_usd, organization,
+    item, repeat
 FROM usage
 WHERE finished_at_s >= :from_s AND finished_at_s < :until_s AND (finished_at_s, request) > (:after_s, :after)
     AND (CAST(:tenant AS TEXT) IS NULL OR tenant = :tenant)
@@ -50,7 +62,7 @@ ORDER BY finished_at_s, request LIMIT :limit;
 SELECT
     hour_s, tenant, model, pool, CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
     CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
-    CAST(sum(cost_nano_usd) AS BIGINT)
+    CAST(sum(cost_nano_usd) AS BIGINT), CAST(sum(repeat_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, tenant, model, pool) > (:after_hour_s, :after_tenant, :after_model, :after_pool)
@@ -60,7 +72,7 @@ GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT 
 SELECT
     hour_s, tenant, model, pool, CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
     CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
-    CAST(sum(cost_nano_usd) AS BIGINT)
+    CAST(sum(cost_nano_usd) AS BIGINT), CAST(sum(repeat_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, model, pool) > (:after_hour_s, :after_model, :after_pool)
@@ -70,7 +82,7 @@ GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT 
 SELECT
     hour_s, tenant, model, pool, CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
     CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
-    CAST(sum(cost_nano_usd) AS BIGINT)
+    CAST(sum(cost_nano_usd) AS BIGINT), CAST(sum(repeat_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, tenant, model, pool) > (:after_hour_s, :after_tenant, :after_model, :after_pool)
@@ -80,7 +92,7 @@ GROUP BY hour_s, tenant, model, pool ORDER BY hour_s, tenant, model, pool LIMIT 
 SELECT
     hour_s, tenant, '', '', CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
     CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
-    CAST(sum(cost_nano_usd) AS BIGINT)
+    CAST(sum(cost_nano_usd) AS BIGINT), CAST(sum(repeat_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE hour_s >= :from_s AND hour_s < :until_s AND (hour_s, tenant) > (:after_hour_s, :after_tenant)
 GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
@@ -89,7 +101,7 @@ GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
 SELECT
     hour_s, tenant, '', '', CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
     CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
-    CAST(sum(cost_nano_usd) AS BIGINT)
+    CAST(sum(cost_nano_usd) AS BIGINT), CAST(sum(repeat_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE tenant = :tenant AND hour_s >= :from_s AND hour_s < :until_s AND hour_s > :after_hour_s
 GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
@@ -98,7 +110,7 @@ GROUP BY hour_s, tenant ORDER BY hour_s, tenant LIMIT :limit;
 SELECT
     hour_s, tenant, '', '', CAST(sum(requests) AS BIGINT), CAST(sum(ok) AS BIGINT), CAST(sum(spilled) AS BIGINT),
     CAST(sum(prompt_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT), CAST(sum(completion_tokens) AS BIGINT),
-    CAST(sum(cost_nano_usd) AS BIGINT)
+    CAST(sum(cost_nano_usd) AS BIGINT), CAST(sum(repeat_nano_usd) AS BIGINT)
 FROM usage_hour
 WHERE organization = :organization AND hour_s >= :from_s AND hour_s < :until_s
     AND (hour_s, tenant) > (:after_hour_s, :after_tenant)

@@ -1,0 +1,1 @@
+"""Offline work: files, batches, and their durable execution. Floor 5."""
