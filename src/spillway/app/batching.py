@@ -49,6 +49,7 @@ async def work(
             stores.batches,
             stores.files,
             open_objects(configuration.store.objects, home),
+            stores.usage,
             lines,
             settings,
             lambda: frozenset(configuration.public_names()),

@@ -20,6 +20,10 @@ NO_KEY = Reply(
     b'{"error":{"message":"The key that made this batch has ended.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}',
 )
 
+_READ = frozenset((
+    b"x-request-id", b"retry-after-ms", b"x-spillway-cost-nano-usd", b"x-spillway-pool", b"x-spillway-version", b"x-spillway-attempts",
+))  # fmt: skip
+
 Passes = Callable[[KeyId], Awaitable[bytes | None]]
 """What to show in a key's place; None: the key has ended."""
 
@@ -69,21 +73,13 @@ class _Answer:
     def __init__(self) -> None:
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._status = 0
-        self._request = ""
-        self._retry_after_s: Seconds | None = None
-        self._cost_nano_usd = 0
+        self._headers: dict[bytes, str] = {}
         self._pieces: list[bytes] = []
         self._size_bytes = 0
 
     def response_head(self, status: int, headers: Headers) -> None:
         self._status = status
-        for name, value in headers:
-            if name == b"x-request-id":
-                self._request = value.decode("latin-1")
-            elif name == b"retry-after-ms" and value.isdigit():
-                self._retry_after_s = int(value) / 1000.0
-            elif name == b"x-spillway-cost-nano-usd" and value.isdigit():
-                self._cost_nano_usd = int(value)
+        self._headers = {name: value.decode("latin-1") for name, value in headers if name in _READ}
 
     def response_body(self, data: bytes, pieces: list[bytes]) -> None:
         self._size_bytes += sum(map(len, pieces))
@@ -94,8 +90,20 @@ class _Answer:
         if self._size_bytes > MAX_ANSWER_BYTES:
             self._settle(Reply(0, b"the answer is too large"))
         else:
-            body = b"".join(self._pieces)
-            self._settle(Reply(self._status, body, self._request, self._retry_after_s, self._cost_nano_usd))
+            self._settle(self._read(b"".join(self._pieces)))
+
+    def _read(self, body: bytes) -> Reply:
+        headers = self._headers
+        return Reply(
+            self._status,
+            body,
+            headers.get(b"x-request-id", ""),
+            None if b"retry-after-ms" not in headers else _whole(headers[b"retry-after-ms"]) / 1000.0,
+            _whole(headers.get(b"x-spillway-cost-nano-usd", "")),
+            headers.get(b"x-spillway-pool", ""),
+            headers.get(b"x-spillway-version", ""),
+            _whole(headers.get(b"x-spillway-attempts", "1")),
+        )
 
     def response_failed(self, fault: ConnectionFault, detail: str) -> None:
         self._settle(Reply(0, f"{fault.value}: {detail}".encode()))
@@ -103,3 +111,8 @@ class _Answer:
     def _settle(self, reply: Reply) -> None:
         if not self.reply.done():
             self.reply.set_result(reply)
+
+
+def _whole(text: str) -> int:
+    """0 for what is no number."""
+    return int(text) if text.isascii() and text.isdigit() else 0

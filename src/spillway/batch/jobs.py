@@ -145,6 +145,10 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int = 0
     completion_tokens: int = 0
     cost_nano_usd: int = 0
+    model: str = ""
+    pool: str = ""
+    version: str = ""
+    attempts: int = 1
 
     @property
     def ok(self) -> bool:

@@ -25,6 +25,7 @@ class Written(msgspec.Struct, frozen=True):
     output: FileRow | None
     errors: FileRow | None
     lost: int  # lines whose result was there and cannot be read
+    unbilled: tuple[Result, ...]  # answers that nobody has paid for
 
     @property
     def files(self) -> list[FileRow]:
@@ -32,21 +33,29 @@ class Written(msgspec.Struct, frozen=True):
 
 
 async def write_output(
-    batch: Batch, work: Work, objects: Objects, now_s: Seconds, *, rest: tuple[str, str] | None
+    batch: Batch,
+    work: Work,
+    objects: Objects,
+    now_s: Seconds,
+    *,
+    rest: tuple[str, str] | None,
+    billed: frozenset[int],
 ) -> Written:
     """Writes both files under names that belong to the batch: doing it twice writes the same. `rest`: what is said of lines that
-    were not finished; None: nothing. May raise StoreError."""
+    were not finished; None: nothing. `billed`: lines that are paid for. May raise StoreError."""
     groups: dict[int, list[Group]] = {}
     for group in await work.groups(batch.id):
         groups.setdefault(group.shard, []).append(group)
     output, errors = _File(batch, "output", objects), _File(batch, "error", objects)
-    lost = 0
+    lost, unbilled = 0, list[Result]()
     async with AsyncExitStack() as stack:
         for shard in await work.shards(batch.id):
             async for line in _lines(batch, shard, groups.get(shard.number, []), objects, rest):
                 lost += line.result.code == _LOST[0]
+                if line.result.ok and line.result.line not in billed:
+                    unbilled.append(msgspec.structs.replace(line.result, body=b""))
                 await (output if line.result.ok else errors).write(stack, line.text)
-    return Written(output.row(now_s), errors.row(now_s), lost)
+    return Written(output.row(now_s), errors.row(now_s), lost, tuple(unbilled))
 
 
 class _Line(msgspec.Struct):

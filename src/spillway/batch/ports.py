@@ -9,6 +9,7 @@ import msgspec
 from spillway.batch.jobs import Batch, FileRow, Group, Lease, Purpose, Shard, Sums
 from spillway.core.clock import Seconds
 from spillway.core.ids import BatchId, FileId, KeyId, TenantId
+from spillway.core.usage import UsageRecord
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -113,6 +114,18 @@ class Work(Protocol):
     async def delete(self, batch: BatchId) -> None: ...
 
 
+class Bills(Protocol):
+    """Who pays for what. A gateway writes a record for each line it answers, and may die before it is kept."""
+
+    async def billed(self, batch: BatchId) -> frozenset[int]:
+        """Lines that have been billed."""
+        ...
+
+    async def ingest(self, records: Sequence[UsageRecord]) -> object:
+        """A line that has a bill by now gets no other."""
+        ...
+
+
 class Objects(Protocol):
     """Bytes under names. What is written is there whole or not at all."""
 
@@ -146,6 +159,9 @@ class Reply(msgspec.Struct, frozen=True):
     request: str = ""
     retry_after_s: Seconds | None = None
     cost_nano_usd: int = 0
+    pool: str = ""
+    version: str = ""
+    attempts: int = 1
 
 
 class Sender(Protocol):

@@ -94,6 +94,10 @@ def answered(number: int, line: Line, reply: Reply) -> Result:
         cached_tokens=usage.cached_tokens or 0,
         completion_tokens=usage.completion_tokens,
         cost_nano_usd=reply.cost_nano_usd,
+        model=line.model,
+        pool=reply.pool,
+        version=reply.version,
+        attempts=reply.attempts,
     )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from spillway.batch.bills import bill
 from spillway.batch.intake import Checked, Intake, check
 from spillway.batch.jobs import Batch, Mistake, State, folder_of, object_of
 from spillway.batch.output import EXPIRED, total_of, write_output
-from spillway.batch.ports import Batches, Objects, OldFiles, Work
+from spillway.batch.ports import Batches, Bills, Objects, OldFiles, Work
 from spillway.batch.settings import Settings
 from spillway.batch.states import moved
 from spillway.core.clock import Clock
@@ -32,6 +33,7 @@ class Steering:
         batches: Batches,
         files: OldFiles,
         objects: Objects,
+        bills: Bills,
         settings: Settings,
         models: Callable[[], frozenset[str]],
         clock: Clock,
@@ -41,6 +43,7 @@ class Steering:
         self._batches = batches
         self._files = files
         self._objects = objects
+        self._bills = bills
         self._settings = settings
         self._models = models
         self._clock = clock
@@ -136,7 +139,9 @@ class Steering:
         now = await self._batches.one(batch.tenant, batch.id)
         if now is None or now.revision != batch.revision:
             return
-        written = await write_output(batch, self._work, self._objects, self._clock.wall(), rest=rest)
+        billed = await self._bills.billed(batch.id)
+        written = await write_output(batch, self._work, self._objects, self._clock.wall(), rest=rest, billed=billed)
+        await self._bills.ingest([bill(batch, result, self._clock.wall()) for result in written.unbilled])
         over = msgspec.structs.replace(
             moved(batch, to, self._clock.wall()),
             sums=total_of(now.sums, written),

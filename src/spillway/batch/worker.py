@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from spillway.batch.jobs import Lease
-from spillway.batch.ports import Batches, Objects, OldFiles, Sender, Work
+from spillway.batch.ports import Batches, Bills, Objects, OldFiles, Sender, Work
 from spillway.batch.row import Row
 from spillway.batch.settings import Settings
 from spillway.batch.shard_run import LostLeaseError, ShardRun
@@ -31,6 +31,7 @@ class BatchWorker:
         batches: Batches,
         files: OldFiles,
         objects: Objects,
+        bills: Bills,
         sender: Sender,
         settings: Settings,
         models: Callable[[], frozenset[str]],
@@ -45,7 +46,7 @@ class BatchWorker:
         self._settings = settings
         self._clock = clock
         self._row = Row(sender, self.window, settings, clock, rng)
-        self._steering = Steering(name, work, batches, files, objects, settings, models, clock)
+        self._steering = Steering(name, work, batches, files, objects, bills, settings, models, clock)
         self._runs: dict[asyncio.Task[None], ShardRun] = {}
         self._run_ended = asyncio.Event()
 

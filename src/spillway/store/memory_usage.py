@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import RequestId
+from spillway.core.ids import BatchId, RequestId
 from spillway.core.outcome import Outcome
 from spillway.core.usage import UsageRecord
 from spillway.store.bounds import bounded
@@ -29,7 +29,7 @@ class MemoryUsage:
     def __init__(self) -> None:
         self._records: dict[RequestId, UsageRecord] = {}
         self._hours: dict[KeptKey, HourSums] = {}
-        self._items: dict[str, RequestId] = {}
+        self._items: dict[str, tuple[RequestId, Seconds]] = {}
 
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         fresh: dict[RequestId, UsageRecord] = {}
@@ -42,10 +42,19 @@ class MemoryUsage:
             self._hours[key] = added(self._hours.get(key, NONE), sums)
         return Ingested(len(fresh), len(records) - len(fresh))
 
-    def _is_repeat(self, record: UsageRecord) -> bool:
+    def _claimed(self, record: UsageRecord) -> UsageRecord | None:
+        """As `SqlUsage._claimed`, of one."""
+        mine = (record.request, record.finished_at_s)
         if not record.item:
-            return False
-        return record.outcome is not Outcome.OK or self._items.setdefault(record.item, record.request) != record.request
+            return record
+        if record.outcome is Outcome.OK:
+            claimed = self._items.setdefault(record.item, mine)
+            if claimed[0] == record.request:
+                return record if claimed == mine else None
+        return msgspec.structs.replace(record, repeat=True)
+
+    async def billed(self, batch: BatchId) -> frozenset[int]:
+        return frozenset(int(item.rpartition("/")[2]) for item in self._items if item.startswith(f"{batch}/"))
 
     async def record(self, request: RequestId) -> UsageRecord | None:
         return self._records.get(request)

@@ -1,12 +1,12 @@
 """UsageStore on a database."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import asdict, replace
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, ModelName, OrganizationId, PoolName, RequestId, TenantId, VersionName
+from spillway.core.ids import BatchId, KeyId, ModelName, OrganizationId, PoolName, RequestId, TenantId, VersionName
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import UsageRecord
@@ -27,7 +27,7 @@ class SqlUsage:
 
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         def work(connection: Connection) -> Ingested:
-            once = {record.request: self._claimed(connection, record) for record in map(bounded, records)}
+            once = {record.request: record for record in self._claimed(connection, map(bounded, records))}
             for day in sorted({int(record.finished_at_s // DAY_S) for record in once.values()}):
                 connection.execute(self._sql["segment"], {"day": day})
             rows = connection.execute_rows(self._sql["add"], [_values(record) for record in once.values()])
@@ -38,17 +38,33 @@ class SqlUsage:
 
         return await self._database.write(work, alone=False)
 
-    def _claimed(self, connection: Connection, record: UsageRecord) -> UsageRecord:
-        """An item is billed by its first record that ended well."""
-        if not record.item:
-            return record
-        mine = record.outcome is Outcome.OK
-        if mine:
-            values = {"item": record.item, "request": record.request, "at_s": record.finished_at_s}
-            connection.execute(self._sql["claim_item"], values)
-            found = connection.execute(self._sql["who_claimed"], {"item": record.item}).fetchone()
-            mine = found == (record.request,)
-        return record if mine else replace(record, repeat=True)
+    def _claimed(self, connection: Connection, records: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
+        """An item is billed by the first record that says that it ended well; another record of the same request says nothing new."""
+        for record in records:
+            if not record.item:
+                yield record
+            elif record.outcome is not Outcome.OK:
+                yield replace(record, repeat=True)
+            else:
+                mine = (record.request, record.finished_at_s)
+                values: dict[str, Value] = {"item": record.item, "request": mine[0], "at_s": mine[1]}
+                connection.execute(self._sql["claim_item"], values)
+                claimed = connection.execute(self._sql["who_claimed"], {"item": record.item}).fetchone()
+                if claimed == mine:
+                    yield record
+                elif claimed is None or claimed[0] != record.request:
+                    yield replace(record, repeat=True)
+
+    async def billed(self, batch: BatchId) -> frozenset[int]:
+        """`batch.ports.Bills`."""
+        values = {"from": f"{batch}/", "until": f"{batch}0"}  # the character after the slash
+
+        def work(connection: Connection) -> frozenset[int]:
+            return frozenset(
+                int(item.rpartition("/")[2]) for (item,) in connection.execute(self._sql["claimed"], values)
+            )
+
+        return await self._database.read(work)
 
     async def record(self, request: RequestId) -> UsageRecord | None:
         def work(connection: Connection) -> UsageRecord | None:

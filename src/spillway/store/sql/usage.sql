@@ -13,7 +13,10 @@ ON CONFLICT DO NOTHING RETURNING request;
 INSERT INTO usage_item (item, request, at_s) VALUES (:item, :request, :at_s) ON CONFLICT (item) DO NOTHING;
 
 -- name: who_claimed
-SELECT request FROM usage_item WHERE item = :item;
+SELECT request, at_s FROM usage_item WHERE item = :item;
+
+-- name: claimed
+SELECT item FROM usage_item WHERE item >= :from AND item < :until;
 
 -- name: forget_items
 DELETE FROM usage_item WHERE item IN (SELECT item FROM usage_item WHERE at_s < :before_s ORDER BY at_s LIMIT :limit);
