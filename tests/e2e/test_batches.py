@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -45,8 +45,12 @@ async def submitted(client: openai.AsyncOpenAI, content: bytes, endpoint: Any = 
 
 
 async def ended(client: openai.AsyncOpenAI, batch: str, *states: str) -> Any:
+    return await until(client, batch, lambda now: now.status in states)
+
+
+async def until(client: openai.AsyncOpenAI, batch: str, right: Callable[[Any], bool]) -> Any:
     async with asyncio.timeout(20.0):
-        while (now := await client.batches.retrieve(batch)).status not in states:
+        while not right(now := await client.batches.retrieve(batch)):
             await asyncio.sleep(0.05)
     return now
 
@@ -124,9 +128,7 @@ async def test_cancelling_keeps_what_is_finished(gateway: Gateway) -> None:
     slow = UpstreamSpec(time_to_first_token_s=0.05, inter_token_latency_s=0.02)
     async with gateway.fleet(Site("east", slow, limit=3)) as fleet, client_of(gateway) as client:
         batch = await submitted(client, jsonl([line(fleet, number) for number in range(90)]))
-        async with asyncio.timeout(20.0):
-            while (await client.batches.retrieve(batch.id)).request_counts.completed < 5:
-                await asyncio.sleep(0.05)
+        await until(client, batch.id, lambda now: now.request_counts.completed >= 5)
         with pytest.raises(openai.ConflictError):
             await client.files.delete(batch.input_file_id)
         assert (await client.batches.cancel(batch.id)).status == "cancelling"

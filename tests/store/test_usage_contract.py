@@ -7,7 +7,7 @@ import pytest
 from tests.store.conftest import HOUR_S, MakeRecord, OpenShop
 
 from spillway.core.errors import BadRequestError
-from spillway.core.ids import ModelName, OrganizationId, RequestId, TenantId
+from spillway.core.ids import BatchId, ModelName, OrganizationId, RequestId, TenantId
 from spillway.core.outcome import Outcome
 from spillway.core.usage import UsageRecord
 from spillway.store.rows import Grain, HourQuery, HourRow, Ingested, RecordQuery, UsageScope, Used
@@ -248,5 +248,32 @@ def test_single_records_come_in_the_order_of_their_ends(open_shop: OpenShop, mak
             assert (
                 await shop.usage.records(RecordQuery(0, 1e12, organization=OrganizationId("studio"))) == records[1::2]
             )
+
+    asyncio.run(scenario())
+
+
+def test_an_item_is_billed_once_by_the_first_answer_that_is_told(open_shop: OpenShop, make_record: MakeRecord) -> None:
+    left = make_record("req_1", item="batch_a/7", outcome=Outcome.CLIENT_LEFT)
+    first, again = make_record("req_2", item="batch_a/7"), make_record("req_3", item="batch_a/7")
+    told_otherwise = make_record(
+        "req_2", item="batch_a/7", finished_at_s=HOUR_S + 61.0
+    )  # the worker's word for the same answer
+    other = make_record("req_4", item="batch_a/8")
+
+    async def scenario() -> None:
+        async with open_shop() as shop:
+            await shop.usage.ingest([left])
+            assert await shop.usage.billed(BatchId("batch_a")) == frozenset()
+            await shop.usage.ingest([first, told_otherwise, again])
+            await shop.usage.ingest([first])
+            await shop.usage.ingest([told_otherwise, again, other])
+            assert await shop.usage.billed(BatchId("batch_a")) == {7, 8}
+            assert await shop.usage.billed(BatchId("batch")) == frozenset()
+            (row,) = (await shop.usage.hours(EVER)).rows
+            assert (row.requests, row.completion_tokens) == (2, 40)
+            assert row.cost_usd == pytest.approx(2 * first.cost_usd)
+            assert row.repeat_cost_usd == pytest.approx(left.cost_usd + again.cost_usd)
+            kept = await shop.usage.record(RequestId("req_3"))
+            assert kept == msgspec.structs.replace(again, repeat=True)
 
     asyncio.run(scenario())

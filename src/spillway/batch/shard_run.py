@@ -28,11 +28,12 @@ class LostLeaseError(SpillwayError):
 
 
 class ShardRun:
-    """`left`: lines that are not finished, known once it runs."""
+    """`left`: lines that are not finished, known once it runs. `alone`: nothing else may run beside it, for it may end its worker."""
 
     def __init__(self, lease: Lease, work: Work, objects: Objects, row: Row, settings: Settings) -> None:
         self.lease = lease
         self.left = lease.shard.lines
+        self.alone = lease.stalls > CAREFUL_AFTER
         self._work = work
         self._objects = objects
         self._row = row
@@ -45,7 +46,7 @@ class ShardRun:
         """Returns when every line is finished. LostLeaseError, StoreError."""
         lines = await self._unfinished()
         self.left = len(lines)
-        if self.lease.stalls > CAREFUL_AFTER:
+        if self.alone:
             await self._one_by_one(lines)
         else:
             await self._together(lines)

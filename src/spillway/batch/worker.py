@@ -63,8 +63,8 @@ class BatchWorker:
     async def _lease(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             self._run_ended.clear()
-            lease = None
-            if sum(run.left for run in self._runs.values()) < AHEAD * self._settings.in_flight:
+            runs, lease = self._runs.values(), None
+            if sum(run.left for run in runs) < AHEAD * self._settings.in_flight and not any(run.alone for run in runs):
                 lease = await self._next()
             if lease is None:
                 await self._wait()
@@ -83,6 +83,7 @@ class BatchWorker:
             return None
 
     async def _wait(self) -> None:
+        """Until a run has ended, or for a moment."""
         try:
             async with asyncio.timeout(self._settings.poll_s):
                 await self._run_ended.wait()
@@ -91,6 +92,8 @@ class BatchWorker:
 
     async def _follow(self, run: ShardRun) -> None:
         try:
+            while run.alone and len(self._runs) > 1:
+                await self._wait()
             await run.run()
         except LostLeaseError:
             log.info("a shard was given on", extra={"batch": run.lease.batch.id, "shard": run.lease.shard.number})

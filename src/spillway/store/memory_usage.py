@@ -34,9 +34,9 @@ class MemoryUsage:
     async def ingest(self, records: Sequence[UsageRecord]) -> Ingested:
         fresh: dict[RequestId, UsageRecord] = {}
         for record in map(bounded, records):
-            if record.request not in self._records:
-                kept = msgspec.structs.replace(record, cost_usd=nano_usd(record) / NANO, repeat=self._is_repeat(record))
-                fresh.setdefault(record.request, kept)
+            kept = self._claimed(record) if record.request not in self._records else None
+            if kept is not None:
+                fresh.setdefault(record.request, msgspec.structs.replace(kept, cost_usd=nano_usd(kept) / NANO))
         self._records.update(fresh)
         for key, sums in summed(fresh.values()).items():
             self._hours[key] = added(self._hours.get(key, NONE), sums)

@@ -1,4 +1,4 @@
-"""`batch.ports.Objects` on obstore: a local directory, an S3-compatible service, or memory."""
+"""`batch.ports.Objects` on obstore: a local directory, or an S3-compatible service."""
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
+from obstore.store import LocalStore, ObjectStore, S3Store
 
 from spillway.batch.ports import ObjectWriter
 from spillway.core.errors import ConfigError, StoreError
@@ -20,22 +20,18 @@ _FAILURES = (BaseError, OSError)
 
 
 def check_objects(settings: ObjectSettings) -> tuple[str, str]:
-    """Kind and place of `settings.url`: file:PATH, s3://BUCKET/PREFIX, or memory: (of this process). ConfigError for anything else."""
+    """Kind and place of `settings.url`: file:PATH or s3://BUCKET/PREFIX. ConfigError for anything else."""
     kind, _, rest = settings.url.partition(":")
     if kind == "file" and rest and not rest.startswith("//"):
         return kind, rest
     if kind == "s3" and rest.startswith("//") and len(rest) > 2:
         return kind, rest[2:]
-    if settings.url == "memory:":
-        return "memory", ""
     raise ConfigError("expected file:PATH, such as file:objects, or s3://BUCKET/PREFIX")
 
 
 def open_objects(settings: ObjectSettings, home: Path) -> "ObjectsAt":
     """The store that the settings name; a relative path lies in `home`. ConfigError."""
     kind, place = check_objects(settings)
-    if kind == "memory":
-        return ObjectsAt(MemoryStore())
     if kind == "s3":
         return ObjectsAt(_s3(settings, place))
     folder = home.absolute() / place

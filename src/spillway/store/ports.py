@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import KeyId, OrganizationId, RequestId, TenantId, TokenId
+from spillway.core.ids import BatchId, KeyId, OrganizationId, RequestId, TenantId, TokenId
 from spillway.core.usage import UsageRecord
 from spillway.store.rows import (
     Answered,
@@ -153,6 +153,10 @@ class UsageStore(Protocol):
 
     async def records(self, query: RecordQuery) -> list[UsageRecord]:
         """At most `limit`; less than that: there are no more."""
+        ...
+
+    async def billed(self, batch: BatchId) -> frozenset[int]:
+        """Lines of a batch (items `batch/LINE`) that have a record which bills them."""
         ...
 
     async def hours(self, query: HourQuery) -> HourPage:
