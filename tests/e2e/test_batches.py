@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from spillway.testing.seen import Ending
 from spillway.testing.spec import UpstreamSpec
 from tests.e2e.gateway import KEY, Fleet, Gateway, Site, live, running
 from tests.e2e.talking import Answer, Talk
@@ -305,3 +306,23 @@ async def posted(gateway: Gateway, path: str, body: bytes, kind: str) -> Answer:
 
 def objects_of(gateway: Gateway) -> int:
     return sum(path.is_file() for path in (gateway.home / "objects").rglob("*"))
+
+
+@live
+async def test_lines_yield_to_online_requests_and_come_again(gateway: Gateway) -> None:
+    slow = UpstreamSpec(time_to_first_token_s=0.6, inter_token_latency_s=0.0)
+    async with gateway.fleet(Site("east", slow, limit=10)) as fleet, client_of(gateway) as client:
+        batch = await submitted(client, jsonl([line(fleet, number) for number in range(30)]))
+        await fleet.arrived("east", 7)
+        burst = await asyncio.gather(*(fleet.ask(max_tokens=2) for _ in range(8)))
+        assert {answer.status for answer in burst} == {200}
+        done = await ended(client, batch.id, "completed")
+        assert done.request_counts.completed == 30
+        log = fleet["east"].log
+        left = log.endings[Ending.LEFT]
+        assert left >= 3  # cancelled at the engine, as soon as the burst came
+        assert log.arrived == 38 + left
+        await gateway.counts(left, "spillway_decisions_total", kind="yielded")
+        first_burst = min(seen.arrived_s for seen in log.requests if seen.asked_tokens == 2)
+        yielded = [seen.ended_s for seen in log.requests if seen.ending is Ending.LEFT]
+        assert all(ended_s is not None and ended_s - first_burst < 0.5 for ended_s in yielded[:3])

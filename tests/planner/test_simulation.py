@@ -50,7 +50,7 @@ def test_the_same_arguments_give_the_same() -> None:
 
 def test_little_load_stays_at_home_and_much_moves_on() -> None:
     calm, busy = (result_of(simulate(world(), arrivals(1500, rate, 1))) for rate in (5.0, 100.0))
-    assert calm.spilled_share == 0.0
+    assert calm.spilled_share < 0.05  # batch goes where most is idle
     assert calm.hosted_usd == 0.0
     assert busy.spilled_share > 0.3
     assert busy.hosted_usd > 0.0

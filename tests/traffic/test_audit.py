@@ -42,10 +42,14 @@ class Deaf(Controller):
         return [] if heard is None else list(super().handle(heard, now))
 
 
-def objection(brain: Controller, seed: int = 3) -> str:
-    with pytest.raises(AssertionError) as raised:
-        Storm(seed, brain).run(EVENTS)
-    return str(raised.value)
+def objection(brain: Callable[[], Controller]) -> str:
+    """Of the first of a few storms in which there is one."""
+    for seed in range(3, 7):
+        try:
+            Storm(seed, brain()).run(EVENTS)
+        except AssertionError as raised:
+            return str(raised)
+    return "none"
 
 
 def configured_with(change: Callable[[PoolSpec], PoolSpec], **rest: object) -> Callable[[Event], Event]:
@@ -120,7 +124,7 @@ def test_the_sound_brain_comes_through_the_same_storm() -> None:
     ],
 )
 def test_a_brain_that_hears_wrongly_is_found_out(promise: str, hear: Callable[[Event], Event | None]) -> None:
-    assert re.search(promise, objection(Deaf(hear)))
+    assert re.search(promise, objection(lambda: Deaf(hear)))
 
 
 class Sent:
@@ -160,7 +164,7 @@ def silent(_: Event, effect: Effect) -> Effect | None:
 def test_a_brain_that_says_other_than_it_decides_is_found_out(
     promise: str, alter: Callable[[Event, Effect], Effect | None]
 ) -> None:
-    assert re.search(promise, objection(Altered(alter)))
+    assert re.search(promise, objection(lambda: Altered(alter)))
 
 
 class Uncounted(Controller):
@@ -171,4 +175,4 @@ class Uncounted(Controller):
 
 
 def test_minimum_shares_that_are_not_counted_are_found_out() -> None:
-    assert "not counted" in objection(Uncounted())
+    assert "not counted" in objection(Uncounted)

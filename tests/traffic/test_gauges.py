@@ -68,15 +68,18 @@ def test_a_gauge_that_is_too_old_is_forgotten_and_who_waits_is_called_in(age_s: 
     assert sent_to(stage.advance(0.01)) == [("waits", "east")]
 
 
+ONLINE = (Priority.REALTIME, Priority.INTERACTIVE)
+
+
 def test_an_estimated_pool_without_fresh_gauges_has_a_lower_ceiling_and_is_not_closed() -> None:
     stage = Stage(fleet(ESTIMATED))
-    assert [room(stage, priority) for priority in Priority] == [8, 8, 7]
+    assert [room(stage, priority) for priority in ONLINE] == [8, 8]
     scraped(stage, 0.0, age_s=6.0)  # too late
     assert room(stage) == 8
     scraped(stage, 0.0)
-    assert [room(stage, priority) for priority in Priority] == [10, 9, 7]
+    assert [room(stage, priority) for priority in ONLINE] == [10, 9]
     stage.advance(6.0)
-    assert [room(stage, priority) for priority in Priority] == [8, 8, 7]
+    assert [room(stage, priority) for priority in ONLINE] == [8, 8]
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,14 @@ def test_in_panic_the_more_urgent_are_called_in_first() -> None:
     stage = panicking()
     stage.arrive("batch", BATCH)
     stage.arrive("urgent", REALTIME)
-    order = [sent_to(stage.end(f"r{number}")) for number in range(4)]
-    assert order == [[(name, "east")] for name in ("urgent", "second", "third", "batch")]
+    order = [sent_to(stage.end(f"r{number}")) for number in range(3)]
+    assert order == [[(name, "east")] for name in ("urgent", "second", "third")]
+    assert [sent_to(stage.end(f"r{number}")) for number in range(3, 7)] == [
+        [],
+        [],
+        [],
+        [("batch", "east")],
+    ]  # its ceiling stays
 
 
 def test_in_panic_the_less_urgent_are_turned_away() -> None:
@@ -75,13 +81,16 @@ def test_in_panic_the_less_urgent_are_turned_away() -> None:
     stage.arrive("b0", BATCH, tenant="a")
     stage.advance(1.0)
     stage.arrive("b1", BATCH, tenant="b")
-    assert panics(stage)
+    assert not panics(stage)  # batch waits: that is no want of capacity
     turned_away: list[tuple[str, Outcome]] = []
     for name, priority in (("urgent", REALTIME), ("soon", INTERACTIVE), ("late", BATCH), ("later", INTERACTIVE)):
         effects = stage.arrive(name, priority, tenant=name)
         turned_away += [(effect.request, effect.outcome) for effect in effects if isinstance(effect, Refuse)]
     evicted, refused = Outcome.EVICTED, Outcome.REFUSED
     assert turned_away == [("b1", evicted), ("b0", evicted), ("late", refused), ("later", refused)]
+    stage.advance(1.0)
+    stage.arrive("last", INTERACTIVE)
+    assert panics(stage)
 
 
 def test_it_ends_when_all_found_room_for_five_seconds_and_the_ceilings_are_back() -> None:

@@ -111,7 +111,8 @@ def test_a_trial_is_taken_from_batch_and_realtime_is_spared() -> None:
     stage.advance(1.5)
     stage.arrive("urgent0", REALTIME)
     stage.advance(0.5)
-    assert [sent_to(stage.end(name)) for name in ("a", "b")] == [[("urgent0", "east")], [("batch0", "east")]]
+    assert [sent_to(stage.end(name)) for name in ("a", "b")] == [[("urgent0", "east")], []]
+    assert sent_to(stage.end("urgent0")) == [("batch0", "east")]
     assert who_tries(stage) == ["batch0"]
     stage.end("urgent0")
     stage.arrive("urgent1", REALTIME)

@@ -1,6 +1,7 @@
 """The parent: supervises its crew of workers and owns the sockets, the database, the admin port, signals and reload."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -211,12 +212,14 @@ class Parent:
     # What keeps it going
 
     def _read_again(self) -> None:
+        with contextlib.suppress(OSError):  # `load` will say it better
+            self._mtime_ns = self._path.stat().st_mtime_ns  # before: what is written meanwhile is read again
         configuration = config.load(self._path, self._environ)
         try_out(configuration)
-        self.configuration = configuration
+        before, self.configuration = self.configuration, configuration
         self._engines.configure(configuration.upstreams())
         self._tell_crew(Reconfigure(configuration))
-        if self._batch_crew is not None:
+        if self._batch_crew is not None and configuration != before:
             self._batch_crew.restart()
         forget = self._directory.configure(configuration.terms())
         if forget.names_any():

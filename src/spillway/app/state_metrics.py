@@ -4,7 +4,7 @@ from spillway.telemetry.gateway_metrics import GatewayMetrics, PoolGauges, Queue
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.snapshot import Snapshot
 
-DECISIONS = ("queued", "evicted", "retried", "owed", "promoted", "panics", "anomalies")
+DECISIONS = ("queued", "evicted", "retried", "owed", "yielded", "promoted", "panics", "anomalies")
 
 
 def tell_state(metrics: GatewayMetrics, snapshot: Snapshot) -> None:

@@ -19,7 +19,7 @@ from spillway.gateway.settings import GatewaySettings, ModelTimeouts
 from spillway.gateway.settle import NOTHING_USED, Settlement
 from spillway.quota.charges import Refusal
 from spillway.traffic.controller import Controller
-from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
+from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt, Yielded
 from spillway.traffic.events import Arrived, AttemptFailed, Ended, Event, Fault, FirstToken, QuotaSeen, Woke
 from spillway.wire import envelope
 from spillway.wire.quota import Quota
@@ -196,7 +196,7 @@ class Driver:
             call.client.cut(outcome, "")
 
     def _settle_mistake(self, effect: Effect) -> None:
-        if isinstance(effect, (Dispatch, Queued, Refuse)):
+        if isinstance(effect, (Dispatch, Queued, Refuse, Yielded)):
             call = self._calls.get(effect.request)
             if call is not None:
                 self._end(call, Outcome.INTERNAL)
@@ -232,6 +232,8 @@ class Driver:
                 self._dispatch(effect, now)
             case Refuse():
                 self._refuse(effect, now)
+            case Yielded():
+                self._yield(effect, now)
             case Queued():
                 self._calls[effect.request].queued_at = now
             case WakeAt():
@@ -259,6 +261,14 @@ class Driver:
         call.ticket = self._backends.send(
             effect.pool, effect.endpoint, call.ask.path, call.ask.extra_headers, body, relay
         )
+
+    def _yield(self, effect: Yielded, now: Seconds) -> None:
+        """The attempt is given up; `Queued` follows."""
+        call = self._calls[effect.request]
+        if call.ticket is not None:
+            call.ticket.cancel()
+        call.ticket = call.relay = None
+        call.upstream_s += now - call.dispatched_at
 
     def _refuse(self, effect: Refuse, now: Seconds) -> None:
         call = self._calls[effect.request]

@@ -59,6 +59,7 @@ class Books:
         self._region_number = {name: number for number, name in enumerate(self.regions)}
         self.tenants: dict[TenantId, int] = {}
         self.arrivals = 0
+        self.yielded = 0  # attempts
         self.reals: array[float] = array("d")
         self.counts: array[int] = array("i")
         self.sampled_at: list[Seconds] = []

@@ -13,7 +13,7 @@ from spillway.planner.scenario import EngineSpec
 class Job:
     """One attempt, from its dispatch to its end. `gateway`: the number of the one that sent it."""
 
-    __slots__ = ("arrival", "ended", "first", "first_at", "gateway", "input_tokens", "output_tokens", "pool", "sent_at", "spilled",
+    __slots__ = ("arrival", "ended", "first", "first_at", "gateway", "input_tokens", "inside", "output_tokens", "pool", "sent_at", "spilled",
                  "url", "warm")  # fmt: skip
 
     def __init__(
@@ -30,6 +30,7 @@ class Job:
         self.warm = 0  # input tokens that were in the prefix cache
         self.first = False  # its first token left the engine
         self.first_at: Seconds = 0.0  # when the gateway saw it
+        self.inside = False  # the engine holds it
         self.ended = False  # the gateway is done with it
 
 

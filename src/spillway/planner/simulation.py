@@ -23,7 +23,7 @@ from spillway.planner.scenario import EngineSpec, Scenario, checked
 from spillway.planner.site import Site
 from spillway.traffic.choice import BY_TIERS, Placement
 from spillway.traffic.controller import Controller
-from spillway.traffic.effects import Dispatch, Refuse, WakeAt
+from spillway.traffic.effects import Dispatch, Refuse, WakeAt, Yielded
 from spillway.traffic.events import AttemptFailed, Configured, Ended, Event, Fault, FirstToken, Woke
 
 MakeEngine = Callable[[EngineSpec], Engine]
@@ -124,6 +124,8 @@ class Simulation:
                 self._wake(gateway, effect.at)
             elif isinstance(effect, Refuse):
                 self._refused(gateway, effect)
+            elif isinstance(effect, Yielded):
+                self._yields(gateway, effect)
 
     # A call's life
 
@@ -158,6 +160,7 @@ class Simulation:
         if site.down:
             self.fails(site, job, Fault.CONNECT)
         elif site.engine.start(job, self.now):
+            job.inside = True
             self.plan(site)
         else:
             self.fails(site, job, Fault.OVERLOADED)
@@ -176,6 +179,7 @@ class Simulation:
             return
         site.planned = inf
         for job, is_first in site.engine.happen(self.now):
+            job.inside = job.inside and is_first
             self.says(site, job, self._begins if is_first else self._ends)
         self.plan(site)
 
@@ -230,6 +234,26 @@ class Simulation:
             site.engine.cancel(job, self.now)
             self.plan(site)
         self._failed((site, job), Fault.TIMEOUT)
+
+    def _yields(self, gateway: Gateway, effect: Yielded) -> None:
+        """The gateway gives an attempt up; the engine hears of it a moment later."""
+        job = gateway.calls[effect.request]
+        assert isinstance(job, Job)
+        site = self.sites[job.pool, job.url]
+        self._release(site, job)
+        gateway.calls[effect.request] = job.arrival
+        self.books.yielded += 1
+        one_way_s = gateway.one_way_s[job.pool]
+        if one_way_s:
+            self.at(self.now + one_way_s, self._leaves, site, job)
+        else:
+            self._leaves(site, job)
+
+    def _leaves(self, site: Site, job: Job) -> None:
+        if job.inside:
+            job.inside = False
+            site.engine.cancel(job, self.now)
+            self.plan(site)
 
     def _release(self, site: Site, job: Job) -> None:
         job.ended = True

@@ -21,7 +21,7 @@ from spillway.testing.evenness import Books
 from spillway.testing.permits import permitted
 from spillway.testing.places import Place, Places
 from spillway.testing.precedence import Precedence
-from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt
+from spillway.traffic.effects import BreakerChanged, Dispatch, Effect, Queued, Refuse, WakeAt, Yielded
 from spillway.traffic.events import (
     Arrived,
     AttemptFailed,
@@ -49,12 +49,24 @@ REFUSALS = frozenset(
 class Followed:
     """One request that has not ended."""
 
-    __slots__ = ("arrived", "arrived_at", "attempts", "place", "pools", "waited_s", "waits_since")
+    __slots__ = (
+        "answered",
+        "arrived",
+        "arrived_at",
+        "attempts",
+        "came_back",
+        "place",
+        "pools",
+        "waited_s",
+        "waits_since",
+    )
 
     def __init__(self, arrived: Arrived, now: Seconds, pools: tuple[PoolName, ...]) -> None:
         self.arrived = arrived
         self.arrived_at = now
         self.pools = pools  # that its policy permits
+        self.answered = False
+        self.came_back = False  # it yielded
         self.attempts = 0
         self.place: Place | None = None
         self.waits_since: Seconds | None = None
@@ -77,7 +89,7 @@ class Audit:
         self.direct: tuple[ModelName, tuple[PoolName, ...]] | None = None  # the route where it found room at once
         self.wake_at: Seconds = inf
         self.longest_wait_s: Seconds = 0.0
-        self.sent = self.refused = self.ended = self.arrived = 0
+        self.sent = self.refused = self.ended = self.arrived = self.yielded = 0
 
     def observe(self, event: Event, now: Seconds, effects: list[Effect]) -> None:
         """`now` must be the one given to the brain."""
@@ -117,7 +129,9 @@ class Audit:
             waiting[queue.model] += queue.waiting
         assert waiting == {model: self.waiting.get(model, 0) for model in self.fleet.models}
         for followed in self.alive.values():
-            if followed.waits_since is not None:
+            if (
+                followed.waits_since is not None and followed.arrived.priority is not Priority.BATCH
+            ):  # it may have to leave room
                 ceiling = self.fleet.priorities[followed.arrived.priority].ceiling
                 room = any(self.places.has_room(name, ceiling, now) for name in followed.pools)
                 assert not room, "waits beside a free slot"
@@ -168,6 +182,7 @@ class Audit:
     def _first_token(self, event: FirstToken) -> None:
         followed = self.alive.get(event.request)
         if followed is not None and followed.place is not None:
+            followed.answered = True
             self.places.answered(followed.place, event.request)
 
     def _attempt_failed(self, event: AttemptFailed, now: Seconds) -> None:
@@ -200,6 +215,8 @@ class Audit:
             self._queued(effect, now)  # pyright: ignore[reportArgumentType]
         elif kind is Refuse:
             self._refused(effect, now)  # pyright: ignore[reportArgumentType]
+        elif kind is Yielded:
+            self._yielded(effect)  # pyright: ignore[reportArgumentType]
         elif kind is WakeAt:
             self.wake_at = min(self.wake_at, effect.at)  # pyright: ignore[reportAttributeAccessIssue]
         elif isinstance(effect, BreakerChanged):
@@ -227,7 +244,7 @@ class Audit:
     def _ceiling(self, followed: Followed, now: Seconds) -> float:
         """Of its priority; batch may have that of interactive once half of its time is over."""
         arrived = followed.arrived
-        near = arrived.deadline_s is not None and now - followed.arrived_at >= arrived.deadline_s / 2
+        near = arrived.deadline_s is not None and now - followed.arrived_at >= arrived.deadline_s / 2 - 1e-9
         is_interactive = near and arrived.priority is Priority.BATCH
         return self.fleet.priorities[Priority.INTERACTIVE if is_interactive else arrived.priority].ceiling
 
@@ -243,6 +260,18 @@ class Audit:
             free=below or self.precedence.panics(pool),
         )
 
+    def _yielded(self, effect: Yielded) -> None:
+        followed = self.alive[effect.request]
+        assert followed.arrived.priority is Priority.BATCH, "only batch yields"
+        assert followed.place is not None, "yields though it does not run"
+        assert not followed.answered, "yields though its client has a part of its answer"
+        assert self.newcomer is not None, "yields to nobody"
+        assert self.alive[self.newcomer].arrived.priority is not Priority.BATCH, "yields to batch"
+        self._leave(followed)
+        followed.attempts -= 1
+        followed.came_back = True
+        self.yielded += 1
+
     def _queued(self, effect: Queued, now: Seconds) -> None:
         followed = self.alive[effect.request]
         assert followed.place is None, "queued while it runs"
@@ -254,7 +283,7 @@ class Audit:
         model, room = followed.arrived.model, self.fleet.waiting_room
         self.waiting[model] = self.waiting.get(model, 0) + 1
         self.waiting_bytes[model] = self.waiting_bytes.get(model, 0) + followed.arrived.body_bytes
-        if not followed.attempts:
+        if not (followed.attempts or followed.came_back):
             assert self.waiting[model] <= room.max_requests, "more wait than the room holds"
             assert self.waiting_bytes[model] <= room.max_bytes, "more bytes wait than the room holds"
 

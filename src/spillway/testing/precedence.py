@@ -78,7 +78,7 @@ class Precedence:
             assert free, "sent above its ceiling"
             return
         rank = arrived.priority.rank
-        near = arrived.deadline_s is not None and rank == 2 and age_s >= arrived.deadline_s / 2
+        near = arrived.deadline_s is not None and rank == 2 and age_s >= arrived.deadline_s / 2 - 1e-9
         effective = 1 if near else rank
         assert not (newcomer and any(place.waiting[: rank + 1])), "a newcomer overtook who waited"
         if any(place.waiting[:effective]) or not free:

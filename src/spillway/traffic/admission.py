@@ -10,9 +10,11 @@ from spillway.core.clock import Seconds
 from spillway.core.ids import RequestId
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
+from spillway.traffic.backfill import MOST_AT_ONCE
 from spillway.traffic.choice import back_at, endpoint_again, endpoint_of, is_open_for_any, is_usable, place_again
-from spillway.traffic.effects import Effect, Queued, Refuse
+from spillway.traffic.effects import Effect, Queued, Refuse, Yielded
 from spillway.traffic.events import Arrived
+from spillway.traffic.parties import BATCH_RANK, RouteKey
 from spillway.traffic.pools import EndpointState, PoolState
 from spillway.traffic.rates import retry_in
 from spillway.traffic.requests import RequestState, request_of
@@ -29,7 +31,7 @@ PROMOTED_RANK = Priority.INTERACTIVE.rank
 class Admission:
     """`requests`: all that run or wait, shared with the controller."""
 
-    __slots__ = ("_counters", "_requests", "_slots", "_timers", "_world")
+    __slots__ = ("_counters", "_requests", "_slots", "_timers", "_world", "displaced")
 
     def __init__(
         self,
@@ -44,11 +46,14 @@ class Admission:
         self._slots = slots
         self._timers = timers
         self._counters = counters
+        self.displaced: dict[RouteKey, None] = {}  # routes of which somebody has just yielded
 
     def wait_or_turn_away(
         self, event: Arrived, route: RouteState, rank: int, now: Seconds, effects: list[Effect]
     ) -> None:
-        panics = self.watch(route, now, saturated=True)
+        panics = rank < BATCH_RANK and self.watch(
+            route, now, saturated=True
+        )  # batch waits: that is no want of capacity
         if panics:
             self._fill_all(route, now, effects)
         room, rate = self._world.models[event.model].room, route.rate
@@ -138,15 +143,71 @@ class Admission:
             if rank is None:
                 return
             route = self._next_route(pool, rank)
-            if pool.is_owed(rank):
-                self._counters.owed += 1
+            owed = pool.is_owed(rank)
+            self._counters.owed += owed
             request = self._call_in(route, rank, now)
+            request.owed = owed
             endpoint = (
                 endpoint_again(pool, request, now)
                 if request.tried
                 else endpoint_of(pool, rank, request.arrived, self._counters.dispatched, now)
             )
             self._slots.take(request, endpoint, route, now, effects)
+
+    def make_room(
+        self, route: RouteState, rank: int, beyond: float, now: Seconds, effects: list[Effect]
+    ) -> PoolState | None:
+        """Batch yields to an online request that would wait, or go to the tier `beyond` or a later one: in the first pool where that
+        lets it in. None: nowhere."""
+        for pool in route.pools:
+            if route.tier_of[pool.spec.name] >= beyond:
+                return None
+            if pool.batch and not pool.admits(rank) and pool.slots[rank] and self._yields(pool, rank, now, effects):
+                return pool
+        return None
+
+    def _yields(self, pool: PoolState, rank: int, now: Seconds, effects: list[Effect]) -> bool:
+        """The latest ones sent make room, as many as it takes; none where that would not be enough."""
+        latest: list[tuple[RequestState, RouteState, Seconds]] = []
+        in_flight, kv_held = pool.in_flight, pool.kv_held
+        for one in reversed(pool.batch.values()):
+            if len(latest) == MOST_AT_ONCE or (in_flight < pool.slots[rank] and kv_held < pool.kv_slots[rank]):
+                break
+            assert isinstance(one, RequestState)
+            model = self._world.models.get(one.arrived.model)
+            route = None if model is None else model.route_of(one.arrived)
+            left_s = 0.0 if route is None else left_of_patience_s(one, route, now)
+            if route is not None and left_s > 0 and one.answered_at is None:  # else it could not wait again
+                latest.append((one, route, left_s))
+                in_flight -= 1
+                kv_held -= one.kv_tokens
+        if in_flight >= pool.slots[rank] or kv_held >= pool.kv_slots[rank]:
+            return False
+        for one, route, left_s in latest:
+            self._yield(one, route, left_s, now, effects)
+        return True
+
+    def _yield(
+        self, request: RequestState, route: RouteState, left_s: Seconds, now: Seconds, effects: list[Effect]
+    ) -> None:
+        """Back into the room, in front of its lane, as if it had not been sent."""
+        endpoint = request.endpoint
+        assert endpoint is not None  # it runs
+        if self._slots.give_back(request, endpoint):
+            endpoint.pool.refresh(now)  # its trial ends without a verdict
+        request.endpoint = None
+        request.attempt -= 1
+        self._counters.yielded += 1
+        effects.append(Yielded(request.arrived.request))
+        route.lanes.join_front(request)
+        self.now_waits(request, route, left_s, now, effects)
+        self.displaced[route.key] = None
+
+    def place_displaced(self, now: Seconds, effects: list[Effect]) -> None:
+        """Those who made room find another place, if there is one: to be called when who they made it for has taken it."""
+        routes, self.displaced = self.displaced, {}
+        for key in routes:
+            self.fill_tiers(self._world.models[key.model].routes[key.label], BATCH_RANK, now, effects)
 
     def _next_route(self, pool: PoolState, rank: int) -> RouteState:
         """Models take turns; of one model's routes the one whose next request has been served least."""
@@ -164,7 +225,7 @@ class Admission:
     def fill_tiers(self, route: RouteState, rank: int, now: Seconds, effects: list[Effect]) -> None:
         """The same when any pool may have gained room: in tiers' order."""
         while route.lanes.lanes[rank].waiting and any(
-            pool.admits(rank) and not pool.wanted_above(rank) for pool in route.pools
+            pool.admits(rank) and not pool.wanted_above(rank) for pool in route.pools_for(rank)
         ):
             request = self._call_in(route, rank, now)
             endpoint = place_again(route, request, now)

@@ -13,6 +13,7 @@ from spillway.traffic.affinity import least_of_two
 from spillway.traffic.effects import SpillReason
 from spillway.traffic.events import Arrived
 from spillway.traffic.models import ModelState
+from spillway.traffic.parties import BATCH_RANK
 from spillway.traffic.pools import EndpointState, PoolState
 from spillway.traffic.requests import RequestState
 from spillway.traffic.routes import RouteState
@@ -35,6 +36,9 @@ class ByTiers:
 
     def place(self, route: RouteState, rank: int, arrived: Arrived, now: Seconds) -> EndpointState | None:
         draw = crc32(arrived.request.encode())
+        if rank == BATCH_RANK:
+            pool = idlest(route, arrived)
+            return None if pool is None else endpoint_of(pool, rank, arrived, draw >> 16, now)
         sent_on = None
         for tier in route.tiers:
             pool = tier[0]
@@ -54,6 +58,15 @@ class ByTiers:
 
 
 BY_TIERS = ByTiers()
+
+
+def idlest(route: RouteState, arrived: Arrived) -> PoolState | None:
+    """Where batch goes: where it costs least, and of those that cost the same where most is idle (by quarters: what is equally idle
+    is taken in tiers' order), in whatever region. An endpoint that wants a trial is found out about by batch."""
+    admitting = [pool for pool in route.idle_pools if pool.admits(BATCH_RANK)]
+    if not admitting:
+        return None
+    return min(admitting, key=lambda pool: (pool.cost_usd(arrived), not pool.trials, int(4.0 * pool.load_index)))
 
 
 def wants(pool: PoolState, arrived: Arrived) -> bool:
@@ -149,7 +162,7 @@ def endpoint_of(pool: PoolState, rank: int, arrived: Arrived, draw: int, now: Se
 def place_again(route: RouteState, request: RequestState, now: Seconds) -> EndpointState | None:
     """Where a further attempt may be sent: an endpoint not tried yet, in tiers' order, else any."""
     rank = request.rank
-    admitting = [pool for pool in route.pools if pool.admits(rank) and not pool.wanted_above(rank)]
+    admitting = [pool for pool in route.pools_for(rank) if pool.admits(rank) and not pool.wanted_above(rank)]
     for pool in admitting:
         endpoint = endpoint_again(pool, request, now)
         if endpoint not in request.tried:
@@ -169,6 +182,8 @@ def endpoint_again(pool: PoolState, request: RequestState, now: Seconds) -> Endp
 
 def spill_reason(route: RouteState, request: RequestState, tier: int) -> SpillReason:
     """Why the request is served by this tier of its model, which is not the first."""
+    if request.rank == BATCH_RANK:
+        return SpillReason.IDLE
     for endpoint in request.tried:
         if route.tier_of.get(endpoint.pool.spec.name, tier) < tier:
             return SpillReason.FAILED

@@ -14,7 +14,7 @@ from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, PoolName, RequestId
 from spillway.core.outcome import Outcome
 from spillway.traffic.admission import Admission, left_of_patience_s
-from spillway.traffic.choice import BY_TIERS, Placement, back_at, is_open_for_any, place_again
+from spillway.traffic.choice import BY_TIERS, Placement, back_at, endpoint_of, is_open_for_any, place_again
 from spillway.traffic.effects import BreakerState, Effect, WakeAt
 from spillway.traffic.events import (
     Arrived,
@@ -34,11 +34,13 @@ from spillway.traffic.events import (
 )
 from spillway.traffic.health import EVIDENCE, Evidence, Health
 from spillway.traffic.lessons import Lessons
-from spillway.traffic.pools import RANKS, EndpointState, PoolState
+from spillway.traffic.parties import BATCH_RANK, RANKS
+from spillway.traffic.pools import EndpointState, PoolState
 from spillway.traffic.pulse import Pulse
 from spillway.traffic.rates import retry_in
 from spillway.traffic.requests import RANK_OF, RequestState, request_of
 from spillway.traffic.retries import is_free, outcome_of
+from spillway.traffic.routes import RouteState
 from spillway.traffic.slots import Slots
 from spillway.traffic.snapshot import Counters, Snapshot
 from spillway.traffic.timers import Timers
@@ -136,16 +138,40 @@ class Controller:
         endpoint = None
         if not model.room.waiting or not route.lanes.waits_before(rank):
             endpoint = self._place(route, rank, event, now)
+        if rank < BATCH_RANK and (endpoint is None or endpoint.pool is not route.pools[0]):
+            endpoint = self._instead(route, rank, event, endpoint, now, effects)
         if endpoint is None:
             self._admission.wait_or_turn_away(event, route, rank, now, effects)
             return
         request = self._requests[event.request] = request_of(event, rank, route.rate, self._world.fleet.fairness, now)
         self._slots.take(request, endpoint, route, now, effects)
+        if self._admission.displaced:
+            self._admission.place_displaced(now, effects)
         pool = endpoint.pool
         if pool.moves and pool.tick_at == inf:
             self._pulse.start(pool, now)
         if route.panic.watches:
             self._admission.watch(route, now, saturated=False)
+
+    def _instead(
+        self,
+        route: RouteState,
+        rank: int,
+        event: Arrived,
+        found: EndpointState | None,
+        now: Seconds,
+        effects: list[Effect],
+    ) -> EndpointState | None:
+        """A place that batch gives up for an online request which found none, or only one in a later tier. Those who wait go first."""
+        tier = inf if found is None else route.tier_of[found.pool.spec.name]
+        pool = self._admission.make_room(route, rank, tier, now, effects)
+        if pool is None:
+            return found
+        if pool.wanted_above(rank + 1):
+            self._admission.fill(pool, now, effects)
+            self._admission.place_displaced(now, effects)
+            return found
+        return endpoint_of(pool, rank, event, self._counters.dispatched, now)
 
     def _ended(self, event: Ended, now: Seconds, effects: list[Effect]) -> None:
         request = self._requests.pop(event.request, None)
@@ -161,6 +187,7 @@ class Controller:
         is_trial = self._slots.give_back(request, endpoint)
         request.rate.completed(now - request.sent_at)
         self._lessons.ended(request, endpoint.pool, event, now)
+        endpoint.pool.look_at_backfill(now)
         if event.outcome is Outcome.OK and endpoint.breaker.state is BreakerState.CLOSED:
             endpoint.breaker.passed()
         else:

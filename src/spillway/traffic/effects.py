@@ -16,6 +16,7 @@ class SpillReason(enum.StrEnum):
     UNHEALTHY = "unhealthy"  # no endpoint of the earlier tiers may be used
     FAILED = "failed"  # an attempt in an earlier tier failed
     POLICY = "policy"  # its policy leaves none of the earlier tiers
+    IDLE = "idle"  # batch, which goes where idle work is cheapest
 
 
 class BreakerState(enum.StrEnum):
@@ -52,6 +53,12 @@ class Refuse(msgspec.Struct, frozen=True, tag=True, gc=False):
     retry_after_s: Seconds | None
 
 
+class Yielded(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The running attempt of a batch request is given up for somebody more urgent: cancel it. It waits again, and counts as not sent."""
+
+    request: RequestId
+
+
 class WakeAt(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Send `Woke` at this time or soon after. Asking again replaces nothing: the earliest counts."""
 
@@ -64,4 +71,4 @@ class BreakerChanged(msgspec.Struct, frozen=True, tag=True, gc=False):
     state: BreakerState
 
 
-Effect = Dispatch | Queued | Refuse | WakeAt | BreakerChanged
+Effect = Dispatch | Queued | Refuse | Yielded | WakeAt | BreakerChanged

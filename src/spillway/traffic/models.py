@@ -7,7 +7,8 @@ from spillway.core.ids import ModelName, PolicyName, PoolName
 from spillway.core.priority import Priority
 from spillway.traffic.events import Arrived
 from spillway.traffic.fleet import Fleet, ModelSpec
-from spillway.traffic.pools import PoolState, RouteKey
+from spillway.traffic.parties import RouteKey
+from spillway.traffic.pools import PoolState
 from spillway.traffic.rates import DrainRate
 from spillway.traffic.requests import RequestState
 from spillway.traffic.routes import ANYWHERE, NEVER_ON, RouteState, affordable, allowed, label_of

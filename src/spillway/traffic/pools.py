@@ -6,23 +6,23 @@ Whether a pool admits a priority is two comparisons of integers; everything they
 
 from collections import OrderedDict
 from math import inf
-from typing import NamedTuple, Protocol
 
 from spillway.core.clock import Seconds
-from spillway.core.ids import EndpointUrl, ModelName
+from spillway.core.ids import EndpointUrl, ModelName, RequestId
 from spillway.core.priority import Priority
 from spillway.traffic.affinity import Affinity
+from spillway.traffic.backfill import Backfill
 from spillway.traffic.breaker import Breaker
 from spillway.traffic.capacity import LIMIT_OVER_BEST, CapacityLine, slo_s
 from spillway.traffic.effects import BreakerState
 from spillway.traffic.events import Arrived
-from spillway.traffic.fleet import Accounting, BreakerRules, Fleet, PoolSpec, WaitingRoom
+from spillway.traffic.fleet import Accounting, BreakerRules, Fleet, PoolSpec
 from spillway.traffic.foreign import Foreign
 from spillway.traffic.limits import WINDOW_S, AdaptiveLimit
+from spillway.traffic.parties import BATCH_RANK, RANKS, Occupant, RouteKey, Waits, share_of_limit
 from spillway.traffic.retries import RetryBudget
 from spillway.traffic.spill import SpillShare
 
-RANKS = range(len(Priority))
 KV_FILL = 0.9  # of the KV tokens: engines begin to preempt before the last block is taken
 MINIMUM_SHARES = (0, 10, 2)  # by rank: percent of the work dispatched to a pool while that rank waits for it
 SHARED_RANKS = tuple(rank for rank in RANKS if MINIMUM_SHARES[rank])
@@ -31,20 +31,6 @@ MEMORY = 16  # dispatches that the typical request looks back on
 UNBOUNDED = 1 << 62
 RAMP_START = 0.1
 RAMP_STEPS = 20
-
-
-class RouteKey(NamedTuple):
-    """A model, and the pools that its policy leaves (`routes.label_of`)."""
-
-    model: ModelName
-    label: str
-
-
-class Waits(Protocol):
-    """A waiting room, as a pool sees it."""
-
-    waiting: int
-    rules: WaitingRoom
 
 
 class EndpointState:
@@ -110,6 +96,8 @@ class PoolState:
         "_output_s",
         "_rules",
         "affinity",
+        "backfill",
+        "batch",
         "budget",
         "credits",
         "endpoints",
@@ -174,6 +162,8 @@ class PoolState:
         self.credits = [0.0 for _ in RANKS]  # in percent of work tokens; 100 · work are a request's worth
         self.typical_work = 1.0  # of what is sent here while others wait
         self.budget = RetryBudget(fleet.retries)
+        self.backfill = Backfill()
+        self.batch: dict[RequestId, Occupant] = {}  # runs here and would make room; the latest last
         self.slots = [0 for _ in RANKS]
         self.kv_slots = [0 for _ in RANKS]
         self.tick_at: Seconds = inf  # when `pulse` looks at it next
@@ -223,7 +213,7 @@ class PoolState:
             self.search.most = LIMIT_OVER_BEST * self.line.most_in_flight(self.slo_s)
 
     def retire(self) -> None:
-        """Out of the configuration: takes nothing more, and is kept until what runs here has ended."""
+        """Takes nothing more, and is kept until what runs here has ended."""
         self.retired = True
         self.models = ()
         for endpoint in self.endpoints.values():
@@ -243,8 +233,11 @@ class PoolState:
         open_for = self.limit if self.ready or self.trials else 0
         self.others = self._others(now)
         self.foreign = max(0.0, self.others - (1.0 - self.spec.own_share) * self.limit)
-        self.slots = [self._slots(ceiling, open_for, now) for ceiling in self._ceilings]
-        self.kv_slots = [share_of_limit(1.0 if self.in_panic else ceiling, self.kv_limit) for ceiling in self._ceilings]
+        self.slots = [self._slots(rank, open_for, now) for rank in RANKS]
+        self.kv_slots = [
+            share_of_limit(1.0 if self.in_panic and rank < BATCH_RANK else ceiling, self.kv_limit)
+            for rank, ceiling in enumerate(self._ceilings)
+        ]
 
     def _limit(self, now: Seconds) -> int:
         capacity, limit = self.spec.capacity, self.spec.limit
@@ -273,20 +266,30 @@ class PoolState:
         own = self.spec.own_share
         return min(self.in_flight * (1.0 - own) / own, (1.0 - own) * self.limit)
 
-    def _slots(self, ceiling: float, open_for: int, now: Seconds) -> int:
+    def _slots(self, rank: int, open_for: int, now: Seconds) -> int:
         if open_for <= 0:
             return 0
+        ceiling = self._ceilings[rank]
         estimated = self.share is not None
-        if self.in_panic:
+        if rank == BATCH_RANK:
+            ceiling *= self.backfill.theta
+        elif self.in_panic:
             ceiling = 1.0
         elif estimated and not any(endpoint.foreign.is_fresh(now) for endpoint in self.endpoints.values()):
             ceiling = min(ceiling, self._rules.stale_ceiling)
         slots = share_of_limit(ceiling * (self.spec.own_share if estimated else 1.0), open_for)
+        if rank == BATCH_RANK:
+            slots -= min(self.backfill.reserve, slots // 2)
         slots = max(1, slots - int(self.foreign))
         return slots if self.quota is None or now >= self.quota_until else min(slots, self.quota)
 
     def admits(self, rank: int) -> bool:
         return self.in_flight < self.slots[rank] and self.kv_held < self.kv_slots[rank]
+
+    def look_at_backfill(self, now: Seconds) -> None:
+        if now >= self.backfill.due:
+            self.backfill.tick(now)
+            self.refresh(now)
 
     @property
     def can_take(self) -> bool:
@@ -358,9 +361,8 @@ class PoolState:
 
     def is_owed(self, rank: int) -> bool:
         """Whether `next_rank` named it for its minimum share alone: above its ceiling, or while who is more urgent waits."""
-        if not MINIMUM_SHARES[rank] or not self._owes(rank):
-            return False
-        return not self.admits(rank) or self.wanted_above(rank)
+        is_owed = MINIMUM_SHARES[rank] and self._owes(rank)
+        return bool(is_owed) and (not self.admits(rank) or self.wanted_above(rank))
 
     def count_share(self, rank: int, work: float) -> None:
         """A request of this rank is sent here while others wait for the pool. What it was owed is paid back by its work; a
@@ -378,16 +380,11 @@ class PoolState:
                 credits[waiting] = min(most, credits[waiting] + MINIMUM_SHARES[waiting] * work)
 
     def nobody_waits(self) -> None:
-        """Forgets who waits, what they are owed and who panics, before a reconfiguration says it anew."""
+        """Forgets who waits and who panics, before a reconfiguration says it anew."""
         for routes in self.wanted_by:
             routes.clear()
         self.in_panic.clear()
         self.wanted = 0
-
-
-def share_of_limit(ceiling: float, limit: int) -> int:
-    """⌊ceiling · limit⌋, at least 1 for a limit of at least 1. 1e-9 keeps 0.29 · 100 from being 28."""
-    return max(1, int(ceiling * limit + 1e-9)) if limit > 0 else 0
 
 
 def _state(endpoint: EndpointState, now: Seconds) -> BreakerState:

@@ -9,7 +9,8 @@ from spillway.core.priority import Priority
 from spillway.traffic.events import Arrived
 from spillway.traffic.fairness import Charge
 from spillway.traffic.fleet import FairnessRules
-from spillway.traffic.pools import EndpointState, RouteKey
+from spillway.traffic.parties import RouteKey
+from spillway.traffic.pools import EndpointState
 from spillway.traffic.rates import DrainRate
 
 RANK_OF = {priority: priority.rank for priority in Priority}
@@ -28,6 +29,7 @@ class RequestState(msgspec.Struct, eq=False, gc=False):
     route: RouteKey | None = None  # where it waits
     endpoint: EndpointState | None = None
     attempt: int = 0
+    owed: bool = False  # its attempt runs on its minimum share: it does not yield
     sent_at: Seconds = 0.0
     answered_at: Seconds | None = None  # the first token came: no other attempt may follow
     sent_beside: int = 0  # in flight in the pool when it was sent

@@ -10,7 +10,8 @@ from spillway.core.ids import PoolName
 from spillway.traffic.events import Arrived
 from spillway.traffic.fleet import ModelSpec, SpillPolicy, allows
 from spillway.traffic.panic import Panic
-from spillway.traffic.pools import PoolState, RouteKey
+from spillway.traffic.parties import BATCH_RANK, RouteKey
+from spillway.traffic.pools import PoolState
 from spillway.traffic.rates import DrainRate
 from spillway.traffic.waiting import Lanes
 
@@ -21,7 +22,19 @@ NEVER_ON = SpillPolicy(tiers=1)  # what came from another gateway: clusters neve
 class RouteState:
     """Where some requests of a model may go, and which of them wait."""
 
-    __slots__ = ("earlier", "key", "lanes", "max_wait_s", "origin", "panic", "pools", "rate", "tier_of", "tiers")
+    __slots__ = (
+        "earlier",
+        "idle_pools",
+        "key",
+        "lanes",
+        "max_wait_s",
+        "origin",
+        "panic",
+        "pools",
+        "rate",
+        "tier_of",
+        "tiers",
+    )
 
     def __init__(self, key: RouteKey, lanes: Lanes, rate: DrainRate, max_wait_s: tuple[Seconds, ...]) -> None:
         self.key = key
@@ -31,6 +44,7 @@ class RouteState:
         self.panic = Panic()
         self.tiers: tuple[tuple[PoolState, ...], ...] = ()
         self.pools: tuple[PoolState, ...] = ()
+        self.idle_pools: tuple[PoolState, ...] = ()  # where batch goes: a provider's only where there are no others
         self.tier_of: dict[PoolName, int] = {}
         self.earlier: dict[int, tuple[PoolState, ...]] = {}  # by tier: the pools of those before it
         self.origin: PoolName | None = None
@@ -40,15 +54,19 @@ class RouteState:
         self.tiers = tiers
         self.origin = next(iter(tier_of))
         self.pools = tuple(pool for tier in tiers for pool in tier)
+        self.idle_pools = tuple(pool for pool in self.pools if not pool.spec.hosted) or self.pools
         self.tier_of = {pool.spec.name: tier_of[pool.spec.name] for pool in self.pools}
         self.earlier = {
             tier: tuple(pool for pool in self.pools if self.tier_of[pool.spec.name] < tier)
             for tier in self.tier_of.values()
         }
 
+    def pools_for(self, rank: int) -> tuple[PoolState, ...]:
+        return self.pools if rank < BATCH_RANK else self.idle_pools
+
     def want(self, rank: int) -> None:
         """Somebody of this rank waits: every pool of the route is told, so that whichever has room next sends it."""
-        for pool in self.pools:
+        for pool in self.pools_for(rank):
             routes = pool.wanted_by[rank]
             if not routes:
                 pool.credits[rank] = 0

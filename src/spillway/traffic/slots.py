@@ -3,6 +3,7 @@
 from spillway.core.clock import Seconds
 from spillway.traffic.choice import spill_reason
 from spillway.traffic.effects import BreakerState, Dispatch, Effect
+from spillway.traffic.parties import BATCH_RANK
 from spillway.traffic.pools import EndpointState
 from spillway.traffic.requests import RequestState
 from spillway.traffic.routes import RouteState
@@ -33,6 +34,10 @@ class Slots:
         request.sent_at = now
         request.attempt += 1
         counters.dispatched += 1
+        if request.rank < BATCH_RANK:
+            pool.backfill.arrived()
+        elif not (request.owed or pool.spec.hosted):
+            pool.batch[request.arrived.request] = request
         if pool.in_flight > pool.most_in_flight:
             pool.most_in_flight = pool.in_flight
         if request.arrived.prefix:
@@ -62,6 +67,9 @@ class Slots:
         pool.in_flight -= 1
         pool.kv_held -= request.kv_tokens
         pool.work -= request.work
+        if request.rank == BATCH_RANK:
+            pool.batch.pop(request.arrived.request, None)
+            request.owed = False
         endpoint.in_flight -= 1
         endpoint.work -= request.work
         request.rate.in_flight -= 1

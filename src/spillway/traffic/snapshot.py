@@ -63,6 +63,7 @@ class Counters(msgspec.Struct):
     owed: int = (
         0  # of the attempts: those sent before others, or above their ceiling, to give a priority its minimum share
     )
+    yielded: int = 0  # batch attempts given up for somebody more urgent
     promoted: int = 0  # batch requests that went on as interactive ones because their deadline came near
     panics: int = 0  # times that a route's tiers together could not carry its demand
     anomalies: int = 0  # events that made no sense: unknown or repeated ids, unknown pools and endpoints

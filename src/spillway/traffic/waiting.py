@@ -22,7 +22,7 @@ from spillway.core.ids import RequestId, TenantId
 from spillway.traffic.events import Arrived
 from spillway.traffic.fairness import Counters
 from spillway.traffic.fleet import FairnessRules, WaitingRoom
-from spillway.traffic.pools import RANKS
+from spillway.traffic.parties import RANKS
 from spillway.traffic.requests import RequestState
 from spillway.traffic.turns import Turns, first_of
 

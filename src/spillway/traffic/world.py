@@ -10,7 +10,8 @@ from spillway.core.ids import EndpointUrl, ModelName, PoolName
 from spillway.traffic.choice import is_last_usable
 from spillway.traffic.fleet import Fleet, PoolSpec
 from spillway.traffic.models import ModelState
-from spillway.traffic.pools import RANKS, EndpointState, PoolState
+from spillway.traffic.parties import RANKS
+from spillway.traffic.pools import EndpointState, PoolState
 from spillway.traffic.requests import RequestState
 from spillway.traffic.validation import problems
 
