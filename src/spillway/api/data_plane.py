@@ -25,6 +25,7 @@ HOT_PATHS: dict[bytes, Kind] = {
     b"/v1/chat/completions": Kind.CHAT,
     b"/v1/completions": Kind.COMPLETIONS,
     b"/v1/embeddings": Kind.EMBEDDINGS,
+    b"/v1/moderations": Kind.EMBEDDINGS,
 }
 UPLOADS = b"/v1/files"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}\Z")

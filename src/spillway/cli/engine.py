@@ -8,9 +8,18 @@ import msgspec
 
 from spillway.core.errors import UsageError
 
+KINDS = ("classifier", "embedding", "python")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="DIR", help="folder of an OpenVINO model")
+    parser.add_argument(
+        "--kind", choices=("text", *KINDS), default="text", help="what is served: generated text, or a custom model"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="DIR|FILE.py:CLASS",
+        help="folder of an OpenVINO model; of kind python: the class in your file",
+    )
     parser.add_argument(
         "--name", help="what clients call the model (default: the folder's name, or that of its parent)"
     )
@@ -27,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-batched-tokens", type=int, default=512, help="tokens of one step (default %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="of the inference; 0: one per core (default)")
+    parser.add_argument(
+        "--max-batch", type=int, default=16, help="kinds but text: items computed together (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max-delay-ms", type=float, default=5.0, help="kinds but text: longest wait for others (default %(default)s)"
+    )
     parser.add_argument("--pace-ms", type=float, default=0.0, help="A: a step of n sequences lasts at least A + B·n")
     parser.add_argument("--pace-per-seq-ms", type=float, default=0.0, help="B")
     parser.add_argument(
@@ -42,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     from spillway.engine.process import Parent, run_engine
     from spillway.engine.settings import EngineSettings
 
+    if arguments.kind != "text":
+        return _run_micro(arguments)
+    if arguments.model is None:
+        raise UsageError("--model is missing")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     chosen = {
         "model": arguments.model,
@@ -72,6 +91,37 @@ def run(arguments: argparse.Namespace) -> int:
     return run_engine(
         settings, Parent(pid=arguments.parent_pid, lifeline=arguments.lifeline_fd), SystemClock(), SystemRng(), announce
     )
+
+
+def _run_micro(arguments: argparse.Namespace) -> int:
+    from spillway.app.system import SystemClock, SystemRng
+    from spillway.engine.micro.kinds import made
+    from spillway.engine.micro.process import run_micro_engine
+    from spillway.engine.micro.settings import MicroSettings
+    from spillway.engine.process import Parent
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    model, folder = made(arguments.kind, arguments.model)
+    chosen = {
+        "name": arguments.name or folder.name,
+        "host": arguments.host,
+        "port": arguments.port,
+        "drain_s": arguments.drain_s,
+        "rules": {"max_batch": arguments.max_batch, "max_delay_s": arguments.max_delay_ms / 1000},
+    }
+    try:
+        settings = msgspec.convert(chosen, MicroSettings)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from error
+
+    def announce(url: str) -> None:
+        if arguments.json:
+            print(msgspec.json.encode({"ready": True, "model": settings.name, "url": url}).decode(), flush=True)
+        else:
+            print(f"engine ready: {settings.name} at {url}/v1/{model.task}", flush=True)
+
+    parent = Parent(pid=arguments.parent_pid, lifeline=arguments.lifeline_fd)
+    return run_micro_engine(settings, model, folder, parent, SystemClock(), SystemRng(), announce)
 
 
 def _name(folder: str) -> str:

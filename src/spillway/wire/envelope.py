@@ -41,7 +41,7 @@ class Kind(enum.StrEnum):
 
     CHAT = "messages"
     COMPLETIONS = "prompt"
-    EMBEDDINGS = "input"
+    EMBEDDINGS = "input"  # moderations too: an input, and no tokens that are written
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,1 @@
+"""Micro-batches: requests of custom models that are computed together."""
