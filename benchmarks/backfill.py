@@ -20,6 +20,7 @@ from typing import Any
 
 from paced import Paced, brought_up
 
+HEAVY = ("--profile", "poisson", "--rate", "12", "--burstiness", "0.5", "--input-tokens", "60", "--output-tokens", "60")
 TRACE = ("--profile", "replay", "--trace", "azure-code", "--speed", "3", "--scale-input", "0.2", "--clip")
 CEILINGS = (0.5, 0.7, 1.0)
 BURST = 40
@@ -96,8 +97,8 @@ def with_ceiling(up: Paced, ceiling: float) -> None:
     pause(SETTLE_S)
 
 
-def online(up: Paced, seconds: float, slo: str | None = None) -> dict[str, Any]:
-    words = [*TRACE, "--duration", str(seconds), "--drain", "30"]
+def online(up: Paced, load: tuple[str, ...], seconds: float, slo: str | None = None) -> dict[str, Any]:
+    words = [*load, "--duration", str(seconds), "--drain", "30"]
     result, records = up.bench(*words, *(("--slo", slo) if slo else ()))
     met = result["goodput_rps"] * result["duration_s"] / max(1, result["requests"])
     return {
@@ -124,13 +125,13 @@ def yielded(up: Paced) -> float:
     )
 
 
-def measured(lines: int, online_s: float, ceiling: float) -> dict[str, Any]:
+def measured(load: tuple[str, ...], lines: int, online_s: float, ceiling: float) -> dict[str, Any]:
     with brought_up() as up:
         with_ceiling(up, ceiling)
-        alone = online(up, online_s)
+        alone = online(up, load, online_s)
         burst_alone = burst(up)
         slo = f"ttft_ms={2 * alone['ttft_ms']['p95']:.1f},tpot_ms={2 * alone['tpot_ms']['p95']:.2f}"
-        again = online(up, online_s / 2, slo)
+        again = online(up, load, online_s / 2, slo)
         with_ceiling(up, 1.0)
         full = Batch(up, lines)
         pause(8.0)
@@ -145,11 +146,13 @@ def measured(lines: int, online_s: float, ceiling: float) -> dict[str, Any]:
             f"online p95 {alone['ttft_ms']['p95']:.0f} ms; b* {at_best:.0f} tokens/s; batch alone {only_s:.0f} s",
             flush=True,
         )
-        mixed = mixed_run(up, Batch(up, lines), online_s, slo)
+        mixed = mixed_run(up, load, Batch(up, lines), online_s, slo)
         frontier = [{"ceiling": ceiling, **mixed["window"]}]
         for other in CEILINGS:
             with_ceiling(up, other)
-            frontier.append({"ceiling": other, **mixed_run(up, Batch(up, lines), 60.0, slo, until_end=False)["window"]})
+            frontier.append(
+                {"ceiling": other, **mixed_run(up, load, Batch(up, lines), 60.0, slo, until_end=False)["window"]}
+            )
             print(frontier[-1], flush=True)
         for one in frontier:
             one["density"] = round((one["batch_tokens_per_s"] + one["online"]["output_tokens_per_s"]) / at_best, 3)
@@ -166,10 +169,12 @@ def measured(lines: int, online_s: float, ceiling: float) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def mixed_run(up: Paced, batch: Batch, online_s: float, slo: str, *, until_end: bool = True) -> dict[str, Any]:
+def mixed_run(
+    up: Paced, load: tuple[str, ...], batch: Batch, online_s: float, slo: str, *, until_end: bool = True
+) -> dict[str, Any]:
     pause(8.0)
     began, before, yields = time.monotonic(), batch.tokens(), yielded(up)
-    shown = online(up, online_s, slo)
+    shown = online(up, load, online_s, slo)
     window_s = time.monotonic() - began
     rate = (batch.tokens() - before) / window_s
     window = {"online": shown, "batch_tokens_per_s": round(rate, 1), "yielded": yielded(up) - yields}
@@ -185,10 +190,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--online-s", type=float, default=240.0)
+    parser.add_argument(
+        "--heavy", action="store_true", help="instead of the trace: bursty arrivals, a third of what the clusters make"
+    )
     parser.add_argument("--ceiling", type=float, default=0.9)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    result = measured(arguments.lines, arguments.online_s, arguments.ceiling)
+    result = measured(HEAVY if arguments.heavy else TRACE, arguments.lines, arguments.online_s, arguments.ceiling)
     text = json.dumps(result, indent=1) + "\n"
     if arguments.output is None:
         print(text)

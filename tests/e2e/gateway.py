@@ -141,8 +141,9 @@ class Gateway:
         model: Json | None = None,
         keys: list[Json] | None = None,
         tls: ssl.SSLContext | None = None,
+        extra: Json | None = None,
     ) -> "AsyncGenerator[Fleet]":
-        """`rules`: top-level sections such as `waiting_room`; without one its default holds. `tls`: how to speak to the public port."""
+        """`extra`: further `pools` and `models`. `rules`: top-level sections such as `waiting_room`; without one its default holds. `tls`: how to speak to the public port."""
         self._fleets += 1
         number = self._fleets
         async with contextlib.AsyncExitStack() as stack:
@@ -154,8 +155,8 @@ class Gateway:
             own: Json = {name: {} for name in ("priorities", "waiting_room", "breaker", "retries")}
             tiers = [[fleet.pool(site.name)] for site in sites]
             own |= {
-                "pools": pools,
-                "models": {fleet.model: {"tiers": tiers, **(model or {})}},
+                "pools": pools | (extra or {}).get("pools", {}),
+                "models": {fleet.model: {"tiers": tiers, **(model or {})}} | (extra or {}).get("models", {}),
                 "keys": [_KEY_ENTRY, *(keys or [])],
             }
             await self.configure(own | (rules or {}))

@@ -28,6 +28,10 @@ EVENT_STREAM = [(b"content-type", b"text/event-stream")]
 JSON = [(b"content-type", b"application/json")]
 
 
+class Unwatched:
+    def checked(self, model: ModelName, stage: str, verdict: str, took_s: float) -> None: ...
+
+
 class PlayedClient:
     """A `ClientPort` that keeps what it got."""
 
@@ -166,7 +170,15 @@ class Bench:
         )
         self.driver.tell(Configured(fleet(limit)))
         self.pipeline = Pipeline(
-            self.keyring, {"npc": NPC}, self.driver, settlement, self.quotas, self.observer, self.clock
+            self.keyring,
+            {"npc": NPC},
+            self.driver,
+            settlement,
+            self.quotas,
+            self.observer,
+            self.clock,
+            self.timers,
+            Unwatched(),
         )
         self._count = 0
 

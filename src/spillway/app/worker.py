@@ -140,7 +140,16 @@ class Worker:
         self._shares = None if configuration.shared.url is None else PoolShares(self._quotas, self._driver)
         self._shared_by = 1  # workers of all hosts
         self._pipeline = Pipeline(
-            self._keyring, {}, self._driver, settlement, self._quotas, observer, clock, crc32(b"prefix" + begin.seal)
+            self._keyring,
+            {},
+            self._driver,
+            settlement,
+            self._quotas,
+            observer,
+            clock,
+            asyncio.get_running_loop(),
+            self._metrics,
+            crc32(b"prefix" + begin.seal),
         )
         self._counter = Counter(channel.send)
         app = public_app(
@@ -259,6 +268,7 @@ class Worker:
         self._driver.set_timeouts(configuration.timeouts())
         self._quotas.configure(configuration.dearest())
         self._pipeline.models = configuration.public_names()
+        self._pipeline.safety.rules = configuration.safety_rules()
         self._pipeline.models_with_choice = configuration.models_with_choice()
         self._pipeline.networks = Networks(configuration.gateway.trusted_proxies)
         self._keyring.fix(fixed_keys(configuration, self._seal))

@@ -32,6 +32,7 @@ def check(configuration: Configuration, document: Document, environ: Mapping[str
         checks.pool(name, pool)
     for name, model in configuration.models.items():
         checks.model(name, model)
+        checks.safety(name, model)
     checks.public_names()
     checks.keys()
     checks.plans()
@@ -140,6 +141,17 @@ class _Checks:
                 elif pool in seen:
                     self._report(here, f"the pool '{pool}' is there twice")
                 seen.add(pool)
+
+    def safety(self, name: ModelName, model: Model) -> None:
+        rule = model.safety
+        if rule is None:
+            return
+        at: Path = ("models", name, "safety", "model")
+        checker = self._configuration.models.get(self._configuration.public_names().get(rule.model, ModelName("")))
+        if checker is None:
+            self._unknown(at, "model", rule.model)
+        elif checker.safety is not None:
+            self._report(at, f"the model '{rule.model}' is checked itself: a classifier is not")
 
     def public_names(self) -> None:
         owners: dict[str, str] = {name: name for name in self._configuration.models}

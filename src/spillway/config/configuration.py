@@ -28,7 +28,7 @@ from spillway.config.settings import (
 from spillway.core.ids import ModelName, PoolName, VersionName
 from spillway.core.priority import Priority
 from spillway.core.usage import Price
-from spillway.gateway.settings import ModelTimeouts
+from spillway.gateway.settings import ModelTimeouts, SafetyRule
 from spillway.quota.rules import Quota
 from spillway.store.settings import Settings as StoreSettings
 from spillway.store.terms import OrganizationTerms, TenantTerms, Terms
@@ -108,7 +108,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """What is said of tenants and organizations."""
         return Terms(
             tenants={
-                name: TenantTerms(one.plan, one.quota, one.suspended, one.organization, one.policy)
+                name: TenantTerms(one.plan, one.quota, one.suspended, one.organization, one.policy, one.safety)
                 for name, one in self.tenants.items()
             },
             organizations={
@@ -131,6 +131,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def timeouts(self) -> dict[ModelName, ModelTimeouts]:
         """The models that have time-outs of their own."""
         return {name: model.timeouts for name, model in self.models.items() if model.timeouts != ModelTimeouts()}
+
+    def safety_rules(self) -> dict[ModelName, SafetyRule]:
+        """Of the models whose requests are checked."""
+        return {name: model.safety for name, model in self.models.items() if model.safety is not None}
 
     def models_with_choice(self) -> frozenset[ModelName]:
         """Those of which a request can go to one of several places at a time: there it matters who knows its beginning."""

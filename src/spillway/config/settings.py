@@ -21,7 +21,7 @@ from spillway.core.ids import (
 )
 from spillway.core.priority import Priority
 from spillway.core.usage import Price
-from spillway.gateway.settings import GatewaySettings, ModelTimeouts
+from spillway.gateway.settings import GatewaySettings, ModelTimeouts, SafetyRule
 from spillway.net.settings import ClientLimits, ServerLimits
 from spillway.quota.ledger import LedgerTimes
 from spillway.quota.rules import Quota
@@ -137,6 +137,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     slo: Slo = Slo()
     policy: SpillPolicy = SpillPolicy()
     timeouts: ModelTimeouts = ModelTimeouts()
+    safety: SafetyRule | None = None
     aliases: tuple[Annotated[ModelName, _NAME], ...] = ()
 
 
@@ -168,6 +169,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     plan: Annotated[str, _NAME] | None = None
     quota: Quota | None = None
     suspended: bool | None = None
+    safety: Literal["off", "flag", "block"] = "block"
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,12 +3,14 @@
 State only. The pipeline makes it, the driver moves it, the relay fills in what came back, settlement reads it.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, VersionName
+from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.core.usage import Price, Usage
 from spillway.gateway.ports import ClientPort, Principal, Served
@@ -49,6 +51,22 @@ class Progress(Protocol):
     def spent(self) -> Usage: ...
 
 
+class Guarding(Protocol):
+    """What the relay asks of a safety check. Either `passed` or `stopped` is called, unless the call ends first."""
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """What was found so far, and let pass."""
+        ...
+
+    def check_answer(
+        self, body: bytes, passed: Callable[[], None], stopped: Callable[[Outcome, str], None]
+    ) -> None: ...
+    def finish(self, done: Callable[[], None]) -> None:
+        """Of a stream."""
+        ...
+
+
 class ClientEvents(Protocol):
     """Who must know that the client of a call left."""
 
@@ -59,7 +77,7 @@ class Call:
     """Listens to its exchange (`net.ports.ExchangeListener`): leaving goes to the driver, slowness to the upstream."""
 
     __slots__ = (
-        "admitted", "arrived_at", "ask", "attempt", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events",
+        "admitted", "arrived_at", "ask", "attempt", "client", "content_at", "dispatched_at", "ended", "endpoint", "envelope", "events", "guard",
         "hosted", "input_tokens", "model", "paused", "pool", "price", "principal", "priority", "queued_at", "ratio", "relay", "request",
         "reservation", "spill", "ticket", "upstream_s", "version", "waited_s",
     )  # fmt: skip
@@ -105,6 +123,7 @@ class Call:
         self.upstream_s: Seconds = 0.0  # from dispatch to the first content or the fault, over all attempts
         self.content_at: Seconds | None = None  # when the first content came
         self.ended = False
+        self.guard: Guarding | None = None  # whose words are checked before they are passed on
 
     def client_left(self) -> None:
         self.events.client_left(self)
@@ -131,6 +150,8 @@ class Call:
     def served(self, now: Seconds) -> Served:
         """What the response headers say."""
         limits = b"" if self.reservation is None else self.reservation.headers()
+        if self.guard is not None and self.guard.flagged:
+            limits += b"x-spillway-safety: %b\r\n" % ",".join(self.guard.flagged).encode("ascii", "replace")[:200]
         return Served(
             self.request, self.pool, self.version, self.attempt, self.spill, self.overhead_s(now) * 1000.0, limits
         )

@@ -94,6 +94,21 @@ class Driver:
                 return
         self._arrive(call, arrived)
 
+    def hold(self, call: Call) -> None:
+        """It is not admitted yet: its input is being checked, and its client may leave meanwhile."""
+        self._calls[call.request] = call
+
+    def stop(self, call: Call, outcome: Outcome, message: str) -> None:
+        """A safety check ends it."""
+        if call.ended:
+            return
+        served, began = call.served(self._clock.monotonic()), call.content_at is not None
+        self._drop(call, call.relay, outcome)
+        if began:
+            call.client.cut(outcome, message)
+        else:
+            call.client.refuse(outcome, message, served)
+
     def _resume(self, call: Call, arrived: Arrived, refusal: Refusal | None) -> None:
         """The ledger has said of one that waited."""
         try:

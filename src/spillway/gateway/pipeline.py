@@ -1,18 +1,21 @@
 """The life of a request, top to bottom: identify, resolve, admit. The driver dispatches, the relay relays, settlement settles."""
 
 import logging
+from functools import partial
 from hashlib import blake2b
 
-from spillway.core.clock import Clock, Seconds
+from spillway.core.clock import Clock, Seconds, Timers
 from spillway.core.errors import BadRequestError
 from spillway.core.ids import ModelName
 from spillway.core.outcome import Outcome
 from spillway.core.priority import Priority
 from spillway.gateway.call import Ask, Call
 from spillway.gateway.driver import Driver
+from spillway.gateway.held_back import HeldBack
 from spillway.gateway.networks import Networks
 from spillway.gateway.ports import ClientPort, Keyring, Observer, Principal, Served, Unknown
 from spillway.gateway.quotas import Quotas
+from spillway.gateway.safety import Safety, Watching
 from spillway.gateway.settle import Settlement
 from spillway.traffic.events import Arrived
 from spillway.wire import envelope, prefix
@@ -86,6 +89,8 @@ class Pipeline:
         quotas: Quotas,
         observer: Observer,
         clock: Clock,
+        timers: Timers,
+        watching: Watching,
         seed: int = 0,
     ) -> None:
         self._keyring = keyring
@@ -99,6 +104,7 @@ class Pipeline:
         self._observer = observer
         self._clock = clock
         self._ratios: dict[ModelName, TokenRatio] = {}
+        self.safety = Safety(self.identified, watching, clock, timers)
 
     def take(self, ask: Ask, client: ClientPort) -> "Call | Unidentified | None":
         """Returns what listens to the client while the request is alive: waiting or running. Otherwise the client has its answer."""
@@ -170,7 +176,14 @@ class Pipeline:
             ask.request, model, principal.tenant, priority, tokens, output, len(ask.body), _veiled(session),
             principal.organization, who, principal.policy, ask.deadline_s, beginning, ask.hops, block_tokens,
         )  # fmt: skip
-        self._driver.admit(call, arrived)
+        guard = self.safety.guard_of(call) if self.safety.rules else None
+        if guard is None:
+            self._driver.admit(call, arrived)
+        else:
+            stop = partial(self._driver.stop, call)
+            call.client = call.guard = HeldBack(call, client, guard, stop)
+            self._driver.hold(call)
+            guard.check_input(partial(self._driver.admit, call, arrived), stop)
         return None if call.ended else call
 
     def _first_ratio(self, model: ModelName) -> TokenRatio:

@@ -37,6 +37,7 @@ class Principal(msgspec.Struct, frozen=True):
     networks: tuple[str, ...] = ()  # CIDR blocks; none: from anywhere
     owner: Owner | None = None  # whose quotas count; None: there are none
     suspended: bool = False
+    safety: str = "block"  # what is done about what a safety check finds: off, flag or block
 
 
 class Unknown(enum.Enum):
@@ -66,7 +67,7 @@ class Served(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     spill: str | None = None
     overhead_ms: float = 0.0
-    limits: bytes = b""  # header lines that say what the caller's limits have left
+    limits: bytes = b""  # header lines that say what the caller's limits have left, and what a safety check found
     cost_usd: float | None = None  # of an item of a batch, whose worker adds it up
 
 

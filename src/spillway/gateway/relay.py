@@ -9,6 +9,7 @@ event's end is passed on as the framed bytes that came, after four substring tes
 
 import re
 from collections import deque
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -36,6 +37,7 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR = re.compile(_LINE + rb'(?:data:\s*\{\s*"(?:error"\s*:|object"\s*:\s*"error")|event:\s*error)')
 _NO_ANSWER = re.compile(rb'\s*(?:[^\s{]|\{\s*"(?:error"\s*:\s*\{|object"\s*:\s*"error"))')
 _DONE = re.compile(_LINE + rb"data:\s*\[DONE\]")
+MOST_GUARDED_BYTES = 16 << 20  # of a whole answer that is checked before any of it is passed on
 _TAIL_READS = 4  # finish_reason, usage and [DONE] may come in reads of their own
 
 
@@ -142,6 +144,10 @@ class WholeRelay(Relay):
         if self._refusal and self._held_bytes > self._settings.max_error_bytes:
             return
         self._hold(pieces)
+        if self._call.guard is not None:
+            if self._held_bytes > MOST_GUARDED_BYTES:
+                self._give_up()
+            return
         if self._held_bytes > self._settings.max_held_bytes and not self._refusal:
             now = self._content()
             self._open = True
@@ -162,13 +168,33 @@ class WholeRelay(Relay):
             if not body.strip().endswith(b"}") or _NO_ANSWER.match(body) is not None or _is_error(body):
                 self._attempts.failed(call, Fault.MALFORMED, None, "the answer is no JSON object, or an error")
                 return
-            now = self._content()
+            self._content()
             usage = usage_tail.from_body(body) or self._guessed(body)
-            served = call.served(now)
-            if call.item:
-                served = replace(served, cost_usd=call.price.cost_usd(usage))
-            call.client.reply(self._status, self._content_type, body, served)
+            if call.guard is None:
+                self._deliver(body, usage)
+            else:
+                call.guard.check_answer(body, partial(self._deliver, body, usage), partial(self._withhold, usage))
+            return
         self._attempts.ended(call, Outcome.OK, usage)
+
+    def _deliver(self, body: bytes, usage: Usage) -> None:
+        call = self._call
+        served = call.served(self._clock.monotonic())
+        if call.item:
+            served = replace(served, cost_usd=call.price.cost_usd(usage))
+        call.client.reply(self._status, self._content_type, body, served)
+        self._attempts.ended(call, Outcome.OK, usage)
+
+    def _withhold(self, usage: Usage, outcome: Outcome, message: str) -> None:
+        """What a safety check stopped was generated all the same, and is billed."""
+        call = self._call
+        call.client.refuse(outcome, message, call.served(self._clock.monotonic()))
+        self._attempts.ended(call, outcome, usage)
+
+    def _give_up(self) -> None:
+        if self._call.ticket is not None:
+            self._call.ticket.cancel()
+        self._lost(Fault.MALFORMED, "the answer is too large to be checked")
 
     def _guessed(self, body: bytes) -> Usage:
         """Of an answer that does not say: its text, at the prompts' ratio of tokens to bytes."""
@@ -242,8 +268,14 @@ class StreamRelay(Relay):
         if not done:
             call.client.send(b"", [sse.DONE])
         self._events -= 1 + done  # the finish reason and [DONE] are no tokens
-        call.client.close()
-        self._attempts.ended(call, Outcome.OK, self._usage())
+        if call.guard is None:
+            self._complete()
+        else:
+            call.guard.finish(self._complete)
+
+    def _complete(self) -> None:
+        self._call.client.close()
+        self._attempts.ended(self._call, Outcome.OK, self._usage())
 
     def spent(self) -> Usage:
         return self._usage()

@@ -1,6 +1,6 @@
 """Bounds and time-outs of a request's life."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,19 @@ class ModelTimeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     first_content_s: _Interval | None = None
     between_chunks_s: _Interval | None = None
+
+
+class SafetyRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`model`: the classifier, another model of this gateway, that reads what is asked (`input`) and answered (`output`). `on_failure`: what
+    holds when it fails or takes longer than `timeout_s`. Of a stream `window_chars` are held back; a check sees `context_chars` before."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    input: bool = True
+    output: bool = True
+    on_failure: Literal["open", "closed"] = "open"
+    timeout_s: _Interval = 0.5
+    window_chars: _Bytes = 160
+    context_chars: _Bytes = 80
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ class OrganizationTerms(msgspec.Struct, frozen=True):
 class TenantTerms(OrganizationTerms, frozen=True):
     organization: OrganizationId | None = None
     policy: PolicyName | None = None
+    safety: str = "block"
 
 
 NOTHING_OF_ORGANIZATION = OrganizationTerms()
@@ -55,6 +56,7 @@ class Terms(msgspec.Struct, frozen=True):
             owner=Owner(key.tenant, name, quota, shared_quota)
             if quota is not None or shared_quota is not None
             else None,
+            safety=said.safety,
             suspended=_suspended(said, tenant) or _suspended(said_of_theirs, theirs),
         )
 

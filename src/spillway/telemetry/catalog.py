@@ -82,6 +82,12 @@ _COUNTERS = (
         "Requests refused by a limit of their organization, tenant or end user. why: used, or cut_off (the ledger did not answer).",
         ("unit", "span", "why"),
     ),
+    Spec(
+        "spillway_safety_checks_total",
+        Kind.COUNTER,
+        "Safety checks of what was asked (input) and answered (output). verdict: passed, flagged, or failed (no answer in time).",
+        ("model", "stage", "verdict"),
+    ),
     Spec("spillway_ledger_failures_total", Kind.COUNTER, "Reports that the ledger of limits did not answer."),
     Spec("spillway_usage_ingested_total", Kind.COUNTER, "Usage records that the store took."),
     Spec(
@@ -166,6 +172,7 @@ _HISTOGRAMS = (
         ("model", "pool"),
         DURATION_S,
     ),
+    Spec("spillway_safety_seconds", Kind.HISTOGRAM, "Time of a safety check.", ("model",), OVERHEAD_S),
     Spec(
         "spillway_overhead_seconds",
         Kind.HISTOGRAM,

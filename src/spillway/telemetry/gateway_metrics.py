@@ -100,6 +100,11 @@ class GatewayMetrics:
         del endpoint
         self._registry.counter("spillway_breaker_changes_total", pool, str(state)).add()
 
+    def checked(self, model: ModelName, stage: str, verdict: str, took_s: float) -> None:
+        """A safety check of a request of this model."""
+        self._registry.counter("spillway_safety_checks_total", self._shown(model), stage, verdict).add()
+        self._registry.histogram("spillway_safety_seconds", self._shown(model)).observe(took_s)
+
     def spool(self, *, unsettled: int, lost: int, full: bool) -> None:
         self._registry.gauge("spillway_usage_unsettled").value = unsettled
         self._registry.gauge("spillway_spool_full").value = int(full)
