@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spillway.cli.batch_client import BatchClient, Json
-from spillway.cli.batch_view import Shown, followed, table
+from spillway.cli.batch_view import Shown, counted, followed, table
 from spillway.core.errors import SpillwayError, UsageError
 from spillway.wire.batch_lines import ENDPOINTS
 
@@ -24,6 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     submit.add_argument("file", type=Path, metavar="FILE")
     submit.add_argument("--endpoint", choices=ENDPOINTS, default=ENDPOINTS[0])
     submit.add_argument("--metadata", action="append", default=[], metavar="NAME=VALUE")
+    submit.add_argument(
+        "--executor",
+        choices=("gateway", "ray"),
+        default="gateway",
+        help="who computes the lines: ray for very large files",
+    )
+    submit.add_argument(
+        "--output", type=Path, metavar="DIR", help="ray: where results go; begun again, it goes on there"
+    )
+    submit.add_argument("--ray-address", metavar="HOST:PORT", help="ray: of the cluster; none: one on this machine")
+    submit.add_argument("--ray-workers", type=int, default=2, metavar="N", help="ray: blocks at a time (default 2)")
+    submit.add_argument(
+        "--in-flight", type=int, default=32, metavar="N", help="ray: lines of a block at a time (default 32)"
+    )
     submit.add_argument("--wait", action="store_true", help="show its progress until it is over")
     for name, summary in (
         ("wait", "show a batch's progress until it is over"),
@@ -79,6 +93,8 @@ def _key(arguments: argparse.Namespace) -> str:
 
 
 def _submit(client: BatchClient, arguments: argparse.Namespace) -> int:
+    if arguments.executor == "ray":
+        return _ray(arguments)
     metadata: dict[str, str] = {}
     for one in arguments.metadata:
         name, equals, value = one.partition("=")
@@ -92,6 +108,28 @@ def _submit(client: BatchClient, arguments: argparse.Namespace) -> int:
     if arguments.wait:
         return _wait(client, str(batch["id"]), shown)
     return _told(batch, arguments)
+
+
+def _ray(arguments: argparse.Namespace) -> int:
+    try:
+        from spillway.app.ray_batch import Task, job_name, run
+    except ImportError as error:
+        raise UsageError(f"--executor ray needs spillway[ray]: {error}") from None
+    if arguments.output is None:
+        raise UsageError("--executor ray needs --output DIR")
+    path: Path = arguments.file
+    task = Task(
+        gateway=arguments.url.removesuffix("/v1"),
+        key=_key(arguments),
+        endpoint=arguments.endpoint,
+        folder=str(arguments.output.resolve()),
+        name=job_name(path),
+        in_flight=arguments.in_flight,
+    )
+    with counted(Shown(arguments.json)) as done:
+        outcome = run(path, task, arguments.ray_address, arguments.ray_workers, done)
+    print(json.dumps({name: getattr(outcome, name) for name in outcome.__struct_fields__}))
+    return 1 if outcome.failed else 0
 
 
 def _wait(client: BatchClient, batch: str, shown: Shown) -> int:

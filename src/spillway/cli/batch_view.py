@@ -1,7 +1,9 @@
 """What `spillway batch` shows: uploads and batches as bars, batches as a table."""
 
+import contextlib
 import sys
 import threading
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from rich.console import Console
@@ -34,6 +36,15 @@ class Shown:
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task("", total=path.stat().st_size if path.exists() else None)
             return client.upload(path, lambda count: progress.update(task, advance=count))
+
+
+@contextlib.contextmanager
+def counted(shown: Shown) -> Generator[Callable[[int], None]]:
+    """A bar of lines; gives what is called with each new number of them."""
+    columns = (TextColumn("lines"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed}"))
+    with Progress(*columns, console=shown.console, speed_estimate_period=30.0) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda count: progress.update(task, advance=count)
 
 
 def followed(client: BatchClient, batch: str, ended: tuple[str, ...], shown: Shown) -> Json:
