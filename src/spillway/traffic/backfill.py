@@ -15,7 +15,7 @@ from spillway.core.clock import Seconds
 WINDOW_S: Seconds = 1.0
 HORIZON_S: Seconds = 0.25  # h: a slot that yields is free at once, and an engine's step later for the engine
 MEMORY_S: Seconds = 2.0  # of the rate
-MISSES = 0.05  # share of a window's online requests that may miss
+MISSES = 0.02
 DECREASE = 0.7
 INCREASE = 0.02
 LEAST = 0.1
