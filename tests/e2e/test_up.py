@@ -158,6 +158,10 @@ def test_the_npm_client(up: Running, tmp_path: Path) -> None:
     assert said["streamed"]["chunks"] > 3
     assert said["streamed"]["usage"]["completion_tokens"] > 3
     assert said["models"] == [MODEL]
+    counts = {"total": 1, "completed": 1, "failed": 0}
+    assert said["batch"] == {"status": "completed", "counts": counts, "metadata": {"from": "npm"}, "listed": True}
+    assert said["row"]["custom_id"] == "one"
+    assert said["row"]["response"]["body"]["usage"]["completion_tokens"] > 3
     assert said["refused"] == {"name": "NotFoundError", "status": 404, "code": "model_not_found"}
 
 
