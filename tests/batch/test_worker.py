@@ -25,7 +25,7 @@ from spillway.testing.virtual_loop import VirtualLoop, run_virtual
 CHAT = "/v1/chat/completions"
 ACME = TenantId("acme")
 INPUT, JOB = FileId("file-in"), BatchId("batch_1")
-SETTINGS = Settings(in_flight=8, shard_lines=10, group_lines=4, lease_s=6.0, poll_s=0.5)
+SETTINGS = Settings(in_flight=8, shard_lines=10, group_lines=4, lease_s=6.0, poll_s=0.5, slice_tokens=8)
 KILLER = 17
 """A line that ends whoever computes it, in the tests that have one."""
 
@@ -73,7 +73,7 @@ class Bills:
     def __init__(self) -> None:
         self.records: dict[str, UsageRecord] = {}
 
-    async def billed(self, batch: BatchId) -> frozenset[int]:
+    async def billed(self, batch: BatchId) -> frozenset[str]:
         return frozenset()
 
     async def ingest(self, records: Iterable[UsageRecord]) -> None:
@@ -90,12 +90,13 @@ class Yard:
         self.gateway = gateway
         self.bills = Bills()
         self.lines = lines
+        self.written: list[bytes] = []  # instead of the usual ones
         self._window_s = window_s
         self._workers: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
         self._count = 0
 
     async def fill(self) -> None:
-        content = b"\n".join(map(line_of, range(self.lines)))
+        content = b"\n".join(self.written or map(line_of, range(self.lines)))
         await self.objects.put(object_of(INPUT), content)
         await self.memory.files.add(FileRow(INPUT, ACME, OrganizationId(""), Purpose.BATCH, "in", len(content), 0.0))
         job = Batch(
@@ -104,11 +105,13 @@ class Yard:
         )  # fmt: skip
         await self.memory.batches.add(job, most=9)
 
-    def start(self) -> None:
+    def start(self, *, continues: bool = False) -> None:
         self._count += 1
+        sliced = frozenset({"npc"}) if continues else frozenset[str]()
         worker = BatchWorker(
             f"w{self._count}", self.memory.work, self.memory.batches, self.memory.files, self.objects, self.bills,
             self.gateway, SETTINGS, lambda: frozenset({"npc"}), self.loop, SeededRng(self._count),
+            lambda: sliced,
         )  # fmt: skip
         stopping = asyncio.Event()
         self._workers.append((stopping, asyncio.ensure_future(worker.run(stopping))))
@@ -317,6 +320,53 @@ def test_a_line_that_always_fails_is_given_up(status: int, attempts: int) -> Non
         (bad,) = await yard.rows(job.error_file)
         assert (bad["response"] is None) == (status == 0)
         assert gateway.sent[f"{JOB}/0"] == attempts
+        await yard.stop()
+
+    play(scenario)
+
+
+def test_a_long_generation_comes_in_slices_and_is_billed_for_each() -> None:
+    async def scenario(loop: VirtualLoop) -> None:
+        story = [f"w{number} " for number in range(23)]
+
+        class Teller(FakeGateway):
+            async def send(self, key: KeyId, item: str, path: str, body: bytes, deadline_s: float) -> Reply:
+                self.sent[item] += 1
+                asked = json.loads(body)
+                said = len(asked["messages"][-1]["content"].split()) if asked.get("continue_final_message") else 0
+                now = story[said : said + asked["max_tokens"]]
+                if self._rng.random() < 0.3:
+                    return Reply(429, b"{}", "", 0.1)
+                answer = {
+                    "choices": [{"message": {"role": "assistant", "content": "".join(now)},
+                                 "finish_reason": "stop" if said + len(now) == len(story) else "length"}],
+                    "usage": {"prompt_tokens": 4 + said, "completion_tokens": len(now), "total_tokens": 0},
+                }  # fmt: skip
+                return Reply(200, json.dumps(answer).encode(), f"req-{item}", None, 11)
+
+        teller = Teller(SeededRng(5), {})
+        yard = Yard(loop, 3, teller)
+        for number in range(3):
+            wanted = {
+                "model": "npc",
+                "n": 1,
+                "max_tokens": 5 if number == 1 else 100,
+                "messages": [{"role": "user", "content": "hi"}],
+            }
+            line = {"custom_id": f"id-{number}", "method": "POST", "url": CHAT, "body": wanted}
+            yard.written.append(json.dumps(line).encode())
+        await yard.fill()
+        yard.start(continues=True)
+        job = await yard.over()
+        rows = await yard.rows(job.output_file)
+        texts = [row["response"]["body"]["choices"][0]["message"]["content"] for row in rows]
+        assert texts == ["".join(story), "".join(story[:5]), "".join(story)]
+        assert rows[0]["response"]["body"]["usage"]["completion_tokens"] == 23
+        assert (job.sums.prompt_tokens, job.sums.completion_tokens) == (12, 51)
+        names = {item.partition("/")[2] for item in yard.bills.records}
+        assert names == {"0", "0#1", "0#2", "1", "2", "2#1", "2#2"}
+        assert sum(record.prompt_tokens for record in yard.bills.records.values()) == 12
+        assert sum(record.completion_tokens for record in yard.bills.records.values()) == 51
         await yard.stop()
 
     play(scenario)

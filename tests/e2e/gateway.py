@@ -293,6 +293,7 @@ def running(
             "store": {"spool": {"segment_s": 0.1}},
             "clusters": {"here": {}},
             "keys": [_KEY_ENTRY],
+            "batch": {"workers": 0},  # unless a test wants some
             **sections,
         }
         path = write_config(folder, config)

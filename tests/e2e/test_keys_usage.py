@@ -225,6 +225,7 @@ class Lasting:
             "pools": {"here": pool},
             "models": {"fake": {"tiers": [["here"]]}},
             "keys": [{"secret": KEY, "tenant": TENANT}],
+            "batch": {"workers": 0},
         }
 
     @contextlib.contextmanager

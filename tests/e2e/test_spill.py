@@ -318,15 +318,18 @@ async def test_urgent_work_may_fill_what_background_work_may_not(gateway: Gatewa
                 talk.send(request(fleet.body(service_tier=tier), key=key))
                 return talk
 
-            await ask_for("priority", BATCH_KEY)  # capped by what the key may: batch
+            first = await ask_for("priority", BATCH_KEY)  # capped by what the key may: batch
             await fleet.arrived("east", 1)
             spilled = [await (await ask_for("priority", BATCH_KEY)).answer()]
             await ask_for("default", KEY)
             await fleet.arrived("east", 2)
+            await ask_for("default", KEY)  # above its ceiling: batch yields, and goes where there is room
+            await fleet.arrived("east", 3)
+            spilled.append(await first.answer())
             spilled.append(await (await ask_for("default", KEY)).answer())
             await ask_for("priority", KEY)
             await ask_for("priority", KEY)
-            await fleet.arrived("east", 4)
+            await fleet.arrived("east", 5)
             assert {answer.headers["x-spillway-pool"] for answer in spilled} == {fleet.pool("west")}
         await eventually(lambda: not fleet["east"].log.open, what="a quiet upstream")
 

@@ -305,7 +305,7 @@ async def test_head_has_no_body_and_leaves_the_connection_usable(gateway: Gatewa
             ("/v1/models", 200),
             ("/health/live", 200),
             ("/v1/chat/completions", 405),
-            ("/v1/files", 404),
+            ("/v1/messages", 404),
         ):
             talk.send(request(b"", key=KEY, path=path, method="HEAD"))
             answer = await talk.answer("HEAD")

@@ -210,7 +210,7 @@ async def test_an_engine_that_ends_under_load_loses_nothing_that_had_not_begun(
 def test_killing_it_leaves_no_worker_and_no_engine() -> None:
     with brought_up() as one:
         family = descendants(one.process.pid)
-        assert len(family) == 3  # two engines and a worker
+        assert len(family) == 4  # two engines, a worker and a batch worker
         one.process.kill()
         wait_gone(family, deadline_s=5.0)
 
@@ -218,7 +218,7 @@ def test_killing_it_leaves_no_worker_and_no_engine() -> None:
 def test_interrupting_it_drains_and_leaves_nothing(up: Running) -> None:
     """The last of the module: it ends what the others used."""
     family = descendants(up.process.pid)
-    assert len(family) == 3
+    assert len(family) == 4
     asyncio.run(asyncio.wait_for(_interrupted_in_a_stream(up), 30.0))
     assert up.process.wait(deadline_s=30.0) == 0
     wait_gone(family, deadline_s=5.0)

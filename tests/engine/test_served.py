@@ -53,6 +53,21 @@ def test_a_stream_says_the_same_as_a_whole_answer(engine: EngineUnderTest) -> No
     assert chunks[-1]["usage"] == whole["usage"]
 
 
+def test_an_unfinished_answer_goes_on(engine: EngineUnderTest) -> None:
+    question = "Describe the rare golden key."
+    _, whole = engine.chat(question, temperature=0)
+    _, first = engine.chat(question, temperature=0, max_tokens=8)
+    begun = [{"role": "user", "content": question}, {"role": "assistant", "content": message(first)}]
+    fields = {"continue_final_message": True, "add_generation_prompt": False, "temperature": 0}
+    status, rest = engine.chat(messages=begun, **fields)
+    assert status == 200
+    assert message(first) + message(rest) == message(whole)
+    assert rest["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"] + 8
+    for wrong in ({"add_generation_prompt": True}, {"continue_final_message": False}, {"messages": begun[:1]}):
+        status, said = engine.chat(**{"messages": begun, **fields, **wrong})
+        assert (status, said["error"]["param"] in fields) == (400, True)
+
+
 def test_lengths_are_exact(engine: EngineUnderTest) -> None:
     for wanted in (1, 2, 37):
         _, answer = engine.chat(max_tokens=wanted, ignore_eos=True)

@@ -29,7 +29,11 @@ class Gateway:
         self.port = free_port()
         self.admin_port = free_port()
         own = {"listen": f"{LOCAL}:{self.port}", "admin": f"{LOCAL}:{self.admin_port}", "home": str(self.home)}
-        document = {**config, "gateway": {"workers": 1, "drain_s": 10.0, **config.get("gateway", {}), **own}}
+        document = {
+            "batch": {"workers": 0},
+            **config,
+            "gateway": {"workers": 1, "drain_s": 10.0, **config.get("gateway", {}), **own},
+        }
         self.path = folder / "spillway.yaml"
         self.path.write_text(json.dumps(document, indent=1))  # JSON is YAML too
         self._lives = 0

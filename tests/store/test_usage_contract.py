@@ -267,7 +267,7 @@ def test_an_item_is_billed_once_by_the_first_answer_that_is_told(open_shop: Open
             await shop.usage.ingest([first, told_otherwise, again])
             await shop.usage.ingest([first])
             await shop.usage.ingest([told_otherwise, again, other])
-            assert await shop.usage.billed(BatchId("batch_a")) == {7, 8}
+            assert await shop.usage.billed(BatchId("batch_a")) == {"7", "8"}
             assert await shop.usage.billed(BatchId("batch")) == frozenset()
             (row,) = (await shop.usage.hours(EVER)).rows
             assert (row.requests, row.completion_tokens) == (2, 40)

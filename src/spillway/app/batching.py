@@ -32,7 +32,7 @@ async def work(
         loop.add_signal_handler(number, stopping.set)
     if lifeline_fd is not None:
         Lifeline(loop, stopping.set).watch_pipe(lifeline_fd)
-    async with Stores(configuration.store, home) as stores:
+    async with Stores(configuration.store, home, make=False) as stores:
         seal = seal_of(configuration.gateway.key_secret, home, rng)
         await stores.check_seal(fingerprint_of(seal))
         fixed = frozenset(one.key for one in fixed_keys(configuration, seal).values())
@@ -55,6 +55,7 @@ async def work(
             lambda: frozenset(configuration.public_names()),
             clock,
             rng,
+            configuration.continuing,
         )
         log.info("a batch worker is at work", extra={"gateways": list(gateways)})
         try:

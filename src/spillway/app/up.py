@@ -169,8 +169,8 @@ clusters:
   east: {{region: us-east, rtt_ms: 1}}
   west: {{region: us-west, rtt_ms: 60}}
 pools:
-  npc@east: {{cluster: east, endpoints: ["{east}"], model: {MODEL}, limit: 32}}
-  npc@west: {{cluster: west, endpoints: ["{west}"], model: {MODEL}, limit: 32}}
+  npc@east: {{cluster: east, endpoints: ["{east}"], model: {MODEL}, limit: 32, continuation: true}}
+  npc@west: {{cluster: west, endpoints: ["{west}"], model: {MODEL}, limit: 32, continuation: true}}
 models:
   npc:
     tiers: [["npc@east"], ["npc@west"]]

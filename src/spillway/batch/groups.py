@@ -28,11 +28,12 @@ def decoded(group: Group, data: bytes | None) -> list[Result] | None:
 
 
 def sums_of(results: list[Result]) -> Sums:
+    parts = [part for result in results if result.ok for part in result.parts]
     return Sums(
         completed=sum(result.ok for result in results),
         failed=sum(not result.ok for result in results),
-        prompt_tokens=sum(result.prompt_tokens for result in results),
-        cached_tokens=sum(result.cached_tokens for result in results),
-        completion_tokens=sum(result.completion_tokens for result in results),
-        cost_nano_usd=sum(result.cost_nano_usd for result in results),
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        cached_tokens=sum(part.cached_tokens for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
+        cost_nano_usd=sum(part.cost_nano_usd for part in parts),
     )

@@ -131,6 +131,24 @@ class Lease(msgspec.Struct, frozen=True):
     suspect_tries: int
 
 
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What one request of a line is billed with. A line has one, or one for each slice of a long generation."""
+
+    request: str
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nano_usd: int = 0
+    pool: str = ""
+    version: str = ""
+    attempts: int = 1
+
+
+def item_of(line: int, part: int) -> str:
+    """The name of a part, behind its batch's."""
+    return f"{line}#{part}" if part else str(line)
+
+
 class Result(msgspec.Struct, frozen=True, array_like=True):
     """What came of one line. `line` counts from 0 in the batch. `status` 0: nobody answered, `code` and `message` say why."""
 
@@ -141,14 +159,8 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     body: bytes  # JSON
     code: str = ""
     message: str = ""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost_nano_usd: int = 0
     model: str = ""
-    pool: str = ""
-    version: str = ""
-    attempts: int = 1
+    parts: tuple[Part, ...] = ()
 
     @property
     def ok(self) -> bool:

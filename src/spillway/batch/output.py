@@ -6,12 +6,14 @@ from hashlib import blake2b
 
 import msgspec
 
+from spillway.batch.bills import bills
 from spillway.batch.groups import decoded
 from spillway.batch.intake import lines_of
 from spillway.batch.jobs import Batch, FileRow, Group, Purpose, Result, Shard, Sums, object_of
 from spillway.batch.ports import Objects, ObjectWriter, Work
 from spillway.core.clock import Seconds
 from spillway.core.ids import FileId
+from spillway.core.usage import UsageRecord
 from spillway.wire.batch_lines import answered_line, read_line, unanswered_line
 
 NOTHING = b"null"
@@ -25,7 +27,7 @@ class Written(msgspec.Struct, frozen=True):
     output: FileRow | None
     errors: FileRow | None
     lost: int  # lines whose result was there and cannot be read
-    unbilled: tuple[Result, ...]  # answers that nobody has paid for
+    unbilled: tuple[UsageRecord, ...]  # bills of answers that have none
 
     @property
     def files(self) -> list[FileRow]:
@@ -39,21 +41,21 @@ async def write_output(
     now_s: Seconds,
     *,
     rest: tuple[str, str] | None,
-    billed: frozenset[int],
+    billed: frozenset[str],
 ) -> Written:
     """Writes both files under names that belong to the batch: doing it twice writes the same. `rest`: what is said of lines that
-    were not finished; None: nothing. `billed`: lines that are paid for. May raise StoreError."""
+    were not finished; None: nothing. `billed`: parts of lines that are paid for. May raise StoreError."""
     groups: dict[int, list[Group]] = {}
     for group in await work.groups(batch.id):
         groups.setdefault(group.shard, []).append(group)
     output, errors = _File(batch, "output", objects), _File(batch, "error", objects)
-    lost, unbilled = 0, list[Result]()
+    lost, unbilled = 0, list[UsageRecord]()
     async with AsyncExitStack() as stack:
         for shard in await work.shards(batch.id):
             async for line in _lines(batch, shard, groups.get(shard.number, []), objects, rest):
                 lost += line.result.code == _LOST[0]
-                if line.result.ok and line.result.line not in billed:
-                    unbilled.append(msgspec.structs.replace(line.result, body=b""))
+                if line.result.ok:
+                    unbilled += bills(batch, line.result, billed, now_s)
                 await (output if line.result.ok else errors).write(stack, line.text)
     return Written(output.row(now_s), errors.row(now_s), lost, tuple(unbilled))
 

@@ -117,8 +117,8 @@ class Work(Protocol):
 class Bills(Protocol):
     """Who pays for what. A gateway writes a record for each line it answers, and may die before it is kept."""
 
-    async def billed(self, batch: BatchId) -> frozenset[int]:
-        """Lines that have been billed."""
+    async def billed(self, batch: BatchId) -> frozenset[str]:
+        """What has been billed of its lines, by the names of `jobs.item_of`."""
         ...
 
     async def ingest(self, records: Sequence[UsageRecord]) -> object:

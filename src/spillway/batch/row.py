@@ -7,11 +7,12 @@ What an answer means:
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from spillway.batch.jobs import Batch, Result
+from spillway.batch.jobs import Batch, Part, Result, item_of
 from spillway.batch.output import NOTHING
 from spillway.batch.ports import Reply, Sender
 from spillway.batch.settings import Settings
@@ -20,7 +21,9 @@ from spillway.core.rng import Rng
 from spillway.core.usage import Usage
 from spillway.wire import usage_tail
 from spillway.wire.batch_lines import Line
+from spillway.wire.slices import Slices, sliced
 
+CHAT = "/v1/chat/completions"
 LOAD = frozenset((429, 503))
 AT_FAULT = frozenset((400, 401, 403, 404, 405, 409, 413, 415, 422))
 FIRST_BACK_S = 0.25
@@ -38,20 +41,54 @@ class Places(Protocol):
 
 
 class Row:
-    def __init__(self, sender: Sender, places: Places, settings: Settings, clock: Clock, rng: Rng) -> None:
+    """`continues`: public names of models whose long generations may come in slices."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        places: Places,
+        settings: Settings,
+        clock: Clock,
+        rng: Rng,
+        continues: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
         self._sender = sender
         self._places = places
         self._settings = settings
         self._clock = clock
         self._rng = rng
+        self._continues = continues
 
     async def compute(self, batch: Batch, number: int, line: Line) -> Result:
         """Waits for a place; returns however it ends. Cancelling it cancels what is on its way."""
+        slices = None
+        if batch.endpoint == CHAT and line.model in self._continues():
+            slices = sliced(line.body, self._settings.slice_tokens)
+        if slices is not None:
+            return await self._in_slices(batch, number, line, slices)
+        reply = await self._reply(batch, item_of(number, 0), line.body)
+        return answered(number, line, reply.body, [reply])
+
+    async def _in_slices(self, batch: Batch, number: int, line: Line, slices: Slices) -> Result:
+        """A slice that yields loses only itself."""
+        replies: list[Reply] = []
+        while True:
+            reply = await self._reply(batch, item_of(number, len(replies)), slices.next_body())
+            if not 200 <= reply.status < 300:
+                if replies and b"context_length_exceeded" in reply.body:  # it went on as far as it could
+                    return answered(number, line, slices.whole(), replies)
+                return answered(number, line, reply.body, [reply])
+            replies.append(reply)
+            if slices.took(reply.body):
+                return answered(number, line, slices.whole() if slices.count else reply.body, replies)
+
+    async def _reply(self, batch: Batch, name: str, body: bytes) -> Reply:
+        """What is said in the end."""
         failures = losses = waits = 0
         while True:
             async with self._places:
                 reply = await self._sender.send(
-                    batch.key, f"{batch.id}/{number}", batch.endpoint, line.body, self._time_left_s(batch)
+                    batch.key, f"{batch.id}/{name}", batch.endpoint, body, self._time_left_s(batch)
                 )
             if reply.status in LOAD:
                 self._places.refused(self._clock.monotonic())
@@ -61,15 +98,10 @@ class Row:
             if reply.status:
                 self._places.answered()
             if 200 <= reply.status < 300 or reply.status in AT_FAULT:
-                return answered(number, line, reply)
-            if reply.status:
-                failures += 1
-            else:
-                losses += 1
-            if failures >= self._settings.attempts:
-                return answered(number, line, reply)
-            if losses >= self._settings.losses:
-                return unanswered(number, line, "connection_lost", "Nobody answered this request.")
+                return reply
+            failures, losses = (failures + 1, losses) if reply.status else (failures, losses + 1)
+            if failures >= self._settings.attempts or losses >= self._settings.losses:
+                return reply
             await self._back_off(failures + losses, reply.retry_after_s)
 
     def _time_left_s(self, batch: Batch) -> Seconds:
@@ -81,23 +113,28 @@ class Row:
         await asyncio.sleep((asked_s or 0.0) + most_s * self._rng.random())
 
 
-def answered(number: int, line: Line, reply: Reply) -> Result:
-    body = reply.body if _is_json(reply.body) else msgspec.json.encode(reply.body.decode(errors="replace")[:2000])
+def answered(number: int, line: Line, body: bytes, replies: list[Reply]) -> Result:
+    """Of the replies of one line, the last of which says how it ended."""
+    last = replies[-1]
+    if not last.status:
+        return unanswered(number, line, "connection_lost", "Nobody answered this request.")
+    said = body if _is_json(body) else msgspec.json.encode(body.decode(errors="replace")[:2000])
+    parts = tuple(_part(place, reply) for place, reply in enumerate(replies))
+    return Result(number, line.custom_id, last.status, last.request, said, model=line.model, parts=parts)
+
+
+def _part(place: int, reply: Reply) -> Part:
+    """The prompt is billed with the first."""
     usage = (usage_tail.from_body(reply.body) if 200 <= reply.status < 300 else None) or Usage()
-    return Result(
-        number,
-        line.custom_id,
-        reply.status,
+    return Part(
         reply.request,
-        body,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens or 0,
-        completion_tokens=usage.completion_tokens,
-        cost_nano_usd=reply.cost_nano_usd,
-        model=line.model,
-        pool=reply.pool,
-        version=reply.version,
-        attempts=reply.attempts,
+        0 if place else usage.prompt_tokens,
+        0 if place else usage.cached_tokens or 0,
+        usage.completion_tokens,
+        reply.cost_nano_usd,
+        reply.pool,
+        reply.version,
+        reply.attempts,
     )
 
 

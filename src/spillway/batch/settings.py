@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the gateway of this host. `in_flight`: lines of one worker that are sent and not answered. `lease_s`: how long a shard stays with
     a worker that says nothing. A shard has at most `shard_lines` and `shard_bytes`; results are committed at `group_lines`, or
     `group_s` after the first. A line that fails `attempts` times, or loses its connection `losses` times, ends in the error file.
+    Where all pools of a model can go on with an answer (`continuation`), longer ones come in slices of `slice_tokens`.
     """
 
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attempts: _Count = 3
     losses: _Count = 20
     answer_s: _Interval = 3600.0
+    slice_tokens: _Count = 256
     window_s: _Interval = 86_400.0
     keep_s: _Interval = 30 * 86_400.0
     limits: BatchLimits = BatchLimits()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from spillway.batch.bills import bill
 from spillway.batch.intake import Checked, Intake, check
 from spillway.batch.jobs import Batch, Mistake, State, folder_of, object_of
 from spillway.batch.output import EXPIRED, total_of, write_output
@@ -141,7 +140,7 @@ class Steering:
             return
         billed = await self._bills.billed(batch.id)
         written = await write_output(batch, self._work, self._objects, self._clock.wall(), rest=rest, billed=billed)
-        await self._bills.ingest([bill(batch, result, self._clock.wall()) for result in written.unbilled])
+        await self._bills.ingest(written.unbilled)
         over = msgspec.structs.replace(
             moved(batch, to, self._clock.wall()),
             sums=total_of(now.sums, written),

@@ -37,15 +37,16 @@ class BatchWorker:
         models: Callable[[], frozenset[str]],
         clock: Clock,
         rng: Rng,
+        continues: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """`name`: of no other worker. `models`: the public names that there are now."""
+        """`name`: of no other worker. `models`: the public names that there are now; `continues`: those that may come in slices."""
         self.window = Window(settings.in_flight)
         self._name = name
         self._work = work
         self._objects = objects
         self._settings = settings
         self._clock = clock
-        self._row = Row(sender, self.window, settings, clock, rng)
+        self._row = Row(sender, self.window, settings, clock, rng, continues)
         self._steering = Steering(name, work, batches, files, objects, bills, settings, models, clock)
         self._runs: dict[asyncio.Task[None], ShardRun] = {}
         self._run_ended = asyncio.Event()

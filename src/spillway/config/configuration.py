@@ -132,6 +132,18 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """The models that have time-outs of their own."""
         return {name: model.timeouts for name, model in self.models.items() if model.timeouts != ModelTimeouts()}
 
+    def continuing(self) -> frozenset[str]:
+        """Public names of the models of which every pool that batch may use goes on with an unfinished answer."""
+        return frozenset(
+            public
+            for public, name in self.public_names().items()
+            if all(pool.continuation for pool in self._idle_pools(name))
+        )
+
+    def _idle_pools(self, name: ModelName) -> list[Pool]:
+        pools = [self.pools[pool] for tier in self.models[name].tiers for pool in tier]
+        return [pool for pool in pools if pool.cluster is not None] or pools
+
     def safety_rules(self) -> dict[ModelName, SafetyRule]:
         """Of the models whose requests are checked."""
         return {name: model.safety for name, model in self.models.items() if model.safety is not None}

@@ -115,6 +115,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     own_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     residency: tuple[Annotated[str, _NAME], ...] = ()
     peer: bool = False
+    continuation: bool = False
     price: Price = Price()
     ca_file: Annotated[str, _TEXT] | None = None
     proxy: Annotated[str, _TEXT] | None = None

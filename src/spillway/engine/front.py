@@ -173,7 +173,7 @@ class Front:
         if size_bytes > works.longest_prompt_bytes:
             raise too_long(self._folder.context_tokens, f"the prompt has {size_bytes} bytes")
         if ask.messages is not None:
-            return works.prompts.chat(ask.messages)
+            return works.prompts.chat(ask.messages, continues=ask.continues)
         (prompt,) = works.prompts.texts(texts)
         if not prompt:
             raise BadRequestError("prompt is empty.", param="prompt")

@@ -93,6 +93,8 @@ class _ChatRequest(_Request, kw_only=True):
     parallel_tool_calls: Ignored = msgspec.Raw()
     functions: list[msgspec.Raw] | None = None
     modalities: list[str] | None = None
+    continue_final_message: bool | None = None  # vLLM's extensions, these two
+    add_generation_prompt: bool | None = None
     store: bool | None = None
 
 
@@ -114,6 +116,7 @@ class Ask(msgspec.Struct, kw_only=True):
     max_tokens: int | None
     sampling: Sampling  # its max_tokens holds once the length of the prompt is known
     messages: list[Message] | None = None
+    continues: bool = False  # the last message, which is the assistant's, goes on
     text: str | None = None
     ids: list[int] | None = None
 
@@ -137,6 +140,16 @@ def read_chat(body: bytes, defaults: SamplingDefaults, seed: int) -> Ask:
         raise BadRequestError(f"messages must have 1 to {MAX_MESSAGES} entries.", param="messages")
     ask = _ask(request, defaults, seed, request.max_completion_tokens or request.max_tokens, _schema(request))
     ask.messages = [Message(_role(message.role), _text(message.content)) for message in request.messages]
+    ask.continues = request.continue_final_message is True
+    if ask.continues and (request.add_generation_prompt is not False or request.messages[-1].role != "assistant"):
+        message = (
+            "continue_final_message wants add_generation_prompt to be false and the last message to be the assistant's."
+        )
+        raise BadRequestError(message, param="continue_final_message")
+    if not ask.continues and request.add_generation_prompt is False:
+        raise BadRequestError(
+            "add_generation_prompt may be false with continue_final_message only.", param="add_generation_prompt"
+        )
     return ask
 
 

@@ -43,11 +43,12 @@ class Prompts:
         self._template = _compile(chat_template)
         self._frames: dict[str, list[int]] = {}
 
-    def chat(self, messages: Sequence[Message]) -> list[int]:
-        """Prompt ids that end where the assistant's answer begins. Raises BadRequestError when the template refuses."""
+    def chat(self, messages: Sequence[Message], *, continues: bool = False) -> list[int]:
+        """Prompt ids that end where the assistant's answer begins; or, where it `continues`, behind the text of the last message. Raises
+        BadRequestError when the template refuses."""
         listed = [{"role": message.role, "content": f"\ue0f0{i}\ue0f1"} for i, message in enumerate(messages)]
         try:
-            rendered = self._template.render(messages=listed, add_generation_prompt=True)
+            rendered = self._template.render(messages=listed, add_generation_prompt=not continues)
         except jinja2.TemplateError as error:
             raise BadRequestError(
                 "The model's chat template does not take these messages.", param="messages"
@@ -58,6 +59,8 @@ class Prompts:
         for content, frame in zip(contents, pieces[2::2], strict=True):
             ids += content
             ids += self._frame(frame)
+        if continues and (last := self._frame(pieces[-1])):  # what ends a message
+            del ids[-len(last) :]
         return ids
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from spillway.core.clock import Seconds
 from spillway.core.ids import EndpointUrl, ModelName, PoolName, RequestId, VersionName
@@ -142,6 +143,10 @@ class Call:
     def item(self) -> str:
         """Of a batch: the name under which it is billed once. Empty: it is no batch's."""
         return self.ask.item
+
+    def billable(self, usage: Usage) -> Usage:
+        """Of an item that comes in slices the prompt is billed with the first."""
+        return replace(usage, prompt_tokens=0, cached_tokens=None) if "#" in self.ask.item else usage
 
     def overhead_s(self, now: Seconds) -> Seconds:
         """The time spent here: not in the waiting room and not at an upstream."""

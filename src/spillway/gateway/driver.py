@@ -145,7 +145,7 @@ class Driver:
     def ended(self, call: Call, outcome: Outcome, usage: Usage) -> None:
         if not usage.estimated:
             call.ratio.observe(call.envelope.input_bytes, usage.prompt_tokens)
-        self._over(call, outcome, usage)
+        self._over(call, outcome, call.billable(usage) if call.item else usage)
         if call.admitted:
             self.tell(Ended(call.request, outcome, usage.prompt_tokens, usage.completion_tokens))
 

@@ -181,7 +181,7 @@ class WholeRelay(Relay):
         call = self._call
         served = call.served(self._clock.monotonic())
         if call.item:
-            served = replace(served, cost_usd=call.price.cost_usd(usage))
+            served = replace(served, cost_usd=call.price.cost_usd(call.billable(usage)))
         call.client.reply(self._status, self._content_type, body, served)
         self._attempts.ended(call, Outcome.OK, usage)
 

@@ -37,8 +37,8 @@ class Database(Protocol):
     opened: int
     """Differs when it may be another database than before."""
 
-    async def start(self) -> None:
-        """Brings the schema up to date, and makes it where there is none."""
+    async def start(self, *, make: bool = True) -> None:
+        """Brings the schema up to date, and makes it where there is none. Without `make` it must be there as it should be: StoreError."""
         ...
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...

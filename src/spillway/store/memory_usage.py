@@ -53,8 +53,8 @@ class MemoryUsage:
                 return record if claimed == mine else None
         return msgspec.structs.replace(record, repeat=True)
 
-    async def billed(self, batch: BatchId) -> frozenset[int]:
-        return frozenset(int(item.rpartition("/")[2]) for item in self._items if item.startswith(f"{batch}/"))
+    async def billed(self, batch: BatchId) -> frozenset[str]:
+        return frozenset(item.rpartition("/")[2] for item in self._items if item.startswith(f"{batch}/"))
 
     async def record(self, request: RequestId) -> UsageRecord | None:
         return self._records.get(request)

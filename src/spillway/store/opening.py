@@ -41,7 +41,9 @@ def _database(settings: Settings, home: Path) -> Database:
 class Stores:
     """`async with Stores(settings, home) as stores:` opens the database and closes it."""
 
-    def __init__(self, settings: Settings, home: Path) -> None:
+    def __init__(self, settings: Settings, home: Path, *, make: bool = True) -> None:
+        """`make` False: the database must be there, as it should be."""
+        self._make = make
         self.database = _database(settings, home)
         self.keys = SqlKeys(self.database)
         self.tenants = SqlTenants(self.database)
@@ -62,7 +64,7 @@ class Stores:
 
     async def __aenter__(self) -> "Stores":
         try:
-            await self.database.start()
+            await self.database.start(make=self._make)
         except BaseException:
             await self.database.close()
             raise

@@ -155,8 +155,8 @@ class UsageStore(Protocol):
         """At most `limit`; less than that: there are no more."""
         ...
 
-    async def billed(self, batch: BatchId) -> frozenset[int]:
-        """Lines of a batch (items `batch/LINE`) that have a record which bills them."""
+    async def billed(self, batch: BatchId) -> frozenset[str]:
+        """Items of a batch (`BATCH/NAME`, by their names) that have a record which bills them."""
         ...
 
     async def hours(self, query: HourQuery) -> HourPage:

@@ -44,9 +44,12 @@ class PostgresDatabase:
         self._connections = set[psycopg.Connection[Row]]()
         self._failed_at: Seconds | None = None
 
-    async def start(self) -> None:
+    async def start(self, *, make: bool = True) -> None:
         self._now = asyncio.get_running_loop().time
-        self.opened = await self._queue.do(lambda: self._transact(_migrate, SCHEMA_LOCK))
+        if make:
+            self.opened = await self._queue.do(lambda: self._transact(_migrate, SCHEMA_LOCK))
+        else:
+            self.opened = await self.read(_checked)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await self._queue.do(lambda: self._guarded(lambda inner: work(_Connection(inner))))
@@ -183,6 +186,16 @@ def _migrate(connection: Connection) -> int:
         connection.execute("INSERT INTO schema_version (version, name) VALUES (:version, :name)", values)
     found = connection.execute("SELECT number FROM birth").fetchone()
     return 0 if found is None else int(found[0])
+
+
+def _checked(connection: Connection) -> int:
+    """As `_migrate`, of a database that somebody else has brought up to date."""
+    known = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
+    found = connection.execute("SELECT max(version) FROM schema_version").fetchone() if known == (True,) else None
+    if found != (len(migrations("postgres")),):
+        raise StoreError("the database is not one of this version")
+    birth = connection.execute("SELECT number FROM birth").fetchone()
+    return 0 if birth is None else int(birth[0])
 
 
 def _first_line(error: BaseException) -> str:

@@ -55,14 +55,13 @@ class SqlUsage:
                 elif claimed is None or claimed[0] != record.request:
                     yield replace(record, repeat=True)
 
-    async def billed(self, batch: BatchId) -> frozenset[int]:
+    async def billed(self, batch: BatchId) -> frozenset[str]:
         """`batch.ports.Bills`."""
         values = {"from": f"{batch}/", "until": f"{batch}0"}  # the character after the slash
 
-        def work(connection: Connection) -> frozenset[int]:
-            return frozenset(
-                int(item.rpartition("/")[2]) for (item,) in connection.execute(self._sql["claimed"], values)
-            )
+        def work(connection: Connection) -> frozenset[str]:
+            found = connection.execute(self._sql["claimed"], values)
+            return frozenset(item.rpartition("/")[2] for (item,) in found)
 
         return await self._database.read(work)
 

@@ -55,9 +55,9 @@ class SqliteDatabase:
         self._log_path = path.with_name(f"{path.name}-wal")
         self._log_file: _FileId | None = None
 
-    async def start(self) -> None:
+    async def start(self, *, make: bool = True) -> None:
         """Open, make the file where there is none, and bring the schema up to date."""
-        await self._queue.do(self._create)
+        await self._queue.do(self._create if make else self._replace)
 
     async def write(self, work: Callable[[Connection], T], *, alone: bool = True) -> T:
         """Run `work` in one transaction that takes the write lock at once: it is always alone."""
@@ -115,13 +115,13 @@ class SqliteDatabase:
         return self._replace()
 
     def _replace(self) -> sqlite3.Connection:
-        """Another file has taken the place of the one that was open."""
+        """Another file has taken the place of the one that was open; or it is opened first, and somebody else makes it."""
         self._disconnect()
         self._set_old_log_aside()
         connection = self._connect()
         try:
             if _version(connection) != len(migrations("sqlite")):
-                raise StoreError(f"{self.path.name} was replaced by a file that is not a database of this version")
+                raise StoreError(f"{self.path.name} is not a database of this version")
         except BaseException:
             self._disconnect()
             raise
