@@ -1,6 +1,6 @@
 """Backfill on `spillway up`: a batch of chat lines while an online trace replays, against each of them alone.
 
-    python benchmarks/backfill.py [--lines 20000] [--online-s 240] [--output docs/results/backfill.json]
+    python benchmarks/backfill.py [--lines 20000] [--online-s 240] [--output docs/results/backfill.json] [--plot FILE.svg]
 
 Two clusters of real, paced engines (a step of n sequences takes at least 20 + 0.2 n ms), 32 slots each. The objective is fixed after the
 online trace has run alone: twice its p95 of TTFT and of TPOT. Density is output tokens a second of batch and online together, over what
@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from paced import Paced, brought_up
+from spillway.report.figures import Series, line_plot
 
 HEAVY = ("--profile", "poisson", "--rate", "12", "--burstiness", "0.5", "--input-tokens", "60", "--output-tokens", "60")
 TRACE = ("--profile", "replay", "--trace", "azure-code", "--speed", "3", "--scale-input", "0.2", "--clip")
-CEILINGS = (0.5, 0.7, 1.0)
+CEILINGS = (0.3, 0.5, 0.7, 0.8, 0.95, 1.0)
 BURST = 40
 SAMPLE_S = 45.0
+FRONTIER_S = 45.0
 SETTLE_S = 6.0
 
 
@@ -91,9 +93,11 @@ def with_ceiling(up: Paced, ceiling: float) -> None:
     path = up.home / "up.yaml"
     text = path.read_text().partition("# batch\n")[0]
     path.write_text(
-        f"{text}# batch\npriorities: {{batch: {{ceiling: {ceiling}}}}}\nbatch: {{in_flight: 128}}\nwaiting_room: {{max_requests: 512}}\n"
+        f"{text}# batch\npriorities: {{interactive: {{ceiling: {max(0.9, ceiling)}}}, batch: {{ceiling: {ceiling}}}}}\n"
+        "batch: {in_flight: 128}\nwaiting_room: {max_requests: 512}\n"
     )
-    up.admin("POST", "/admin/v1/reload")
+    if refused := up.admin("POST", "/admin/v1/reload")["error"]:
+        raise SystemExit(f"ceiling {ceiling}: {refused}")
     pause(SETTLE_S)
 
 
@@ -151,7 +155,7 @@ def measured(load: tuple[str, ...], lines: int, online_s: float, ceiling: float)
         for other in CEILINGS:
             with_ceiling(up, other)
             frontier.append(
-                {"ceiling": other, **mixed_run(up, load, Batch(up, lines), 60.0, slo, until_end=False)["window"]}
+                {"ceiling": other, **mixed_run(up, load, Batch(up, lines), FRONTIER_S, slo, until_end=False)["window"]}
             )
             print(frontier[-1], flush=True)
         for one in frontier:
@@ -186,6 +190,23 @@ def mixed_run(
     return {"window": window, "burst": struck, "counts": ended["request_counts"]}
 
 
+def plotted(result: dict[str, Any]) -> str:
+    """Density against what it costs online requests, a point for each ceiling."""
+    by_density = sorted(result["frontier"], key=lambda one: one["density"])
+    density = [one["density"] for one in by_density]
+    alone = result["online_before"]
+
+    def over_alone(what: str, cut: str) -> Series:
+        ratios = [one["online"][what][cut] / alone[what][cut] for one in by_density]
+        return Series(f"{what.removesuffix('_ms').upper()} {cut} over online alone", density, ratios, dots=True)
+
+    lines = [over_alone("ttft_ms", "p50"), over_alone("ttft_ms", "p95"), over_alone("tpot_ms", "p95")]
+    attained = [one["online"]["attainment"] for one in by_density]
+    objective = Series("objective (2 × p95 alone)", [density[0], density[-1]], [2.0, 2.0], dashed=True)
+    attainment = Series("attainment", density, attained, dots=True)
+    return line_plot([*lines, attainment, objective], "tokens a second of batch and online, over b*", "")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=20_000)
@@ -195,8 +216,11 @@ def main() -> int:
     )
     parser.add_argument("--ceiling", type=float, default=0.9)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--plot", type=Path, help="the frontier, as SVG")
     arguments = parser.parse_args()
     result = measured(HEAVY if arguments.heavy else TRACE, arguments.lines, arguments.online_s, arguments.ceiling)
+    if arguments.plot is not None:
+        arguments.plot.write_text(plotted(result) + "\n")
     text = json.dumps(result, indent=1) + "\n"
     if arguments.output is None:
         print(text)

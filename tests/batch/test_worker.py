@@ -15,7 +15,7 @@ from spillway.batch.ports import Reply
 from spillway.batch.settings import Settings
 from spillway.batch.worker import BatchWorker
 from spillway.core.errors import StoreError
-from spillway.core.ids import BatchId, FileId, KeyId, OrganizationId, TenantId
+from spillway.core.ids import BatchId, FileId, KeyId, ModelName, OrganizationId, TenantId
 from spillway.core.usage import UsageRecord
 from spillway.testing.memory_batches import MemoryBatches
 from spillway.testing.memory_objects import MemoryObjects
@@ -110,7 +110,7 @@ class Yard:
         sliced = frozenset({"npc"}) if continues else frozenset[str]()
         worker = BatchWorker(
             f"w{self._count}", self.memory.work, self.memory.batches, self.memory.files, self.objects, self.bills,
-            self.gateway, SETTINGS, lambda: frozenset({"npc"}), self.loop, SeededRng(self._count),
+            self.gateway, SETTINGS, lambda: {"npc": ModelName("npc-2")}, self.loop, SeededRng(self._count),
             lambda: sliced,
         )  # fmt: skip
         stopping = asyncio.Event()
@@ -364,6 +364,7 @@ def test_a_long_generation_comes_in_slices_and_is_billed_for_each() -> None:
         assert rows[0]["response"]["body"]["usage"]["completion_tokens"] == 23
         assert (job.sums.prompt_tokens, job.sums.completion_tokens) == (12, 51)
         names = {item.partition("/")[2] for item in yard.bills.records}
+        assert {record.model for record in yard.bills.records.values()} == {"npc-2"}  # what the name stands for
         assert names == {"0", "0#1", "0#2", "1", "2", "2#1", "2#2"}
         assert sum(record.prompt_tokens for record in yard.bills.records.values()) == 12
         assert sum(record.completion_tokens for record in yard.bills.records.values()) == 51

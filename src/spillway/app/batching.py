@@ -52,7 +52,7 @@ async def work(
             stores.usage,
             lines,
             settings,
-            lambda: frozenset(configuration.public_names()),
+            configuration.public_names,
             clock,
             rng,
             configuration.continuing,

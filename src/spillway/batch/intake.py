@@ -1,6 +1,6 @@
 """Intake: an input file is read once, every mistake in it is found with its line, and its lines are cut into shards."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from hashlib import blake2b
 
 import msgspec
@@ -26,7 +26,7 @@ class Checked(msgspec.Struct, frozen=True):
 class Intake:
     """Takes a file in pieces, in order. `models`: public names; None: any. Memory: a line, and 16 bytes for each custom_id."""
 
-    def __init__(self, endpoint: str, settings: Settings, models: frozenset[str] | None = None) -> None:
+    def __init__(self, endpoint: str, settings: Settings, models: Container[str] | None = None) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._known_models = models

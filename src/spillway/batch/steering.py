@@ -3,7 +3,7 @@ doing it twice changes nothing: a step that is saved with an old revision has no
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -15,7 +15,7 @@ from spillway.batch.settings import Settings
 from spillway.batch.states import moved
 from spillway.core.clock import Clock
 from spillway.core.errors import StoreError
-from spillway.core.ids import BatchId
+from spillway.core.ids import BatchId, ModelName
 
 CLEAN_S = 60.0
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Steering:
-    """`await run()` works until cancelled. `models`: the public names that there are now."""
+    """`await run()` works until cancelled. `models`: the public names that there are now, and the models they stand for."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Steering:
         objects: Objects,
         bills: Bills,
         settings: Settings,
-        models: Callable[[], frozenset[str]],
+        models: Callable[[], Mapping[str, ModelName]],
         clock: Clock,
     ) -> None:
         self._worker = worker
@@ -140,7 +140,10 @@ class Steering:
             return
         billed = await self._bills.billed(batch.id)
         written = await write_output(batch, self._work, self._objects, self._clock.wall(), rest=rest, billed=billed)
-        await self._bills.ingest(written.unbilled)
+        names = self._models()
+        await self._bills.ingest(
+            [msgspec.structs.replace(bill, model=names.get(bill.model, bill.model)) for bill in written.unbilled]
+        )
         over = msgspec.structs.replace(
             moved(batch, to, self._clock.wall()),
             sums=total_of(now.sums, written),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from spillway.batch.jobs import Lease
 from spillway.batch.ports import Batches, Bills, Objects, OldFiles, Sender, Work
@@ -13,6 +13,7 @@ from spillway.batch.steering import Steering
 from spillway.batch.window import Window
 from spillway.core.clock import Clock
 from spillway.core.errors import StoreError
+from spillway.core.ids import ModelName
 from spillway.core.rng import Rng
 
 AHEAD = 2
@@ -34,12 +35,12 @@ class BatchWorker:
         bills: Bills,
         sender: Sender,
         settings: Settings,
-        models: Callable[[], frozenset[str]],
+        models: Callable[[], Mapping[str, ModelName]],
         clock: Clock,
         rng: Rng,
         continues: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """`name`: of no other worker. `models`: the public names that there are now; `continues`: those that may come in slices."""
+        """`name`: of no other worker. `models`: the public names that there are now, and the models they stand for; `continues`: those that may come in slices."""
         self.window = Window(settings.in_flight)
         self._name = name
         self._work = work
