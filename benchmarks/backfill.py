@@ -23,7 +23,7 @@ from spillway.report.figures import Series, line_plot
 
 HEAVY = ("--profile", "poisson", "--rate", "12", "--burstiness", "0.5", "--input-tokens", "60", "--output-tokens", "60")
 TRACE = ("--profile", "replay", "--trace", "azure-code", "--speed", "3", "--scale-input", "0.2", "--clip")
-CEILINGS = (0.3, 0.5, 0.7, 0.8, 0.95, 1.0)
+CEILINGS = (0.5, 0.7, 0.95, 1.0)
 BURST = 40
 SAMPLE_S = 45.0
 FRONTIER_S = 45.0
@@ -129,7 +129,7 @@ def yielded(up: Paced) -> float:
     )
 
 
-def measured(load: tuple[str, ...], lines: int, online_s: float, ceiling: float) -> dict[str, Any]:
+def measured(load: tuple[str, ...], lines: int, online_s: float, ceiling: float, others: list[float]) -> dict[str, Any]:
     with brought_up() as up:
         with_ceiling(up, ceiling)
         alone = online(up, load, online_s)
@@ -152,7 +152,7 @@ def measured(load: tuple[str, ...], lines: int, online_s: float, ceiling: float)
         )
         mixed = mixed_run(up, load, Batch(up, lines), online_s, slo)
         frontier = [{"ceiling": ceiling, **mixed["window"]}]
-        for other in CEILINGS:
+        for other in others:
             with_ceiling(up, other)
             frontier.append(
                 {"ceiling": other, **mixed_run(up, load, Batch(up, lines), FRONTIER_S, slo, until_end=False)["window"]}
@@ -215,10 +215,12 @@ def main() -> int:
         "--heavy", action="store_true", help="instead of the trace: bursty arrivals, a third of what the clusters make"
     )
     parser.add_argument("--ceiling", type=float, default=0.9)
+    parser.add_argument("--others", type=float, nargs="*", default=CEILINGS, help="more ceilings, for the frontier")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--plot", type=Path, help="the frontier, as SVG")
     arguments = parser.parse_args()
-    result = measured(HEAVY if arguments.heavy else TRACE, arguments.lines, arguments.online_s, arguments.ceiling)
+    load = HEAVY if arguments.heavy else TRACE
+    result = measured(load, arguments.lines, arguments.online_s, arguments.ceiling, arguments.others)
     if arguments.plot is not None:
         arguments.plot.write_text(plotted(result) + "\n")
     text = json.dumps(result, indent=1) + "\n"
