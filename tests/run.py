@@ -17,7 +17,7 @@ CHECKS = (
     ("types", ["basedpyright", "--warnings"]),
 )
 FAST = "not server and not browser and not slow"
-SOAKS = ("streams", "kills", "memory", "limits", "fuzz")
+SOAKS = ("streams", "kills", "batches", "memory", "limits", "fuzz")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
 """Kill -9 of batch workers, gateway workers, whole gateways and the store while a batch runs: is every line in its output, once, in order,
 with the right answer and the right totals, and billed once?
 
-    python -m tests.soak.batches [--kills 50] [--lines 5000] [--seed 1] [--store sqlite|postgresql|both] [--output FILE]
+    python -m tests.soak.batches [--kills 50] [--lines 20000] [--seed 1] [--store sqlite|postgresql|both] [--output FILE]
 
 One host with three batch workers, and a scripted upstream that is never killed: it counts what it generated. Line i has a prompt of a
 length of its own, which its answer must tell. At moments drawn uniformly from a seed something is killed, or a batch worker is frozen
